@@ -69,8 +69,17 @@ func (d *dirObject) found(fd int, name string, st *unix.Statx_t) (Object, Presen
 		return &o, Present, nil
 	}
 	sub := &dirObject{leaf: o}
+	if d.layer.literal {
+		return sub, Present, nil
+	}
 	if err := d.layer.markSentinel(fd, name, sub); err != nil {
 		return nil, Absent, err
+	}
+	// A whiteout beside the directory: deleted, then made anew.
+	if _, p, err := d.missing(name); err != nil {
+		return nil, Absent, err
+	} else if p == WhitedOut {
+		sub.marks.Opacity = whiteout.OpaqueDir
 	}
 	return sub, Present, nil
 }

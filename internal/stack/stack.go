@@ -156,10 +156,8 @@ func (s *Stack) Find(parents []Real, q Search) ([]Real, error) {
 			}
 		}
 	}
-	if f.needData && !f.dir {
-		if len(f.out) == 0 || f.out[len(f.out)-1].Object.Marks().HasMetacopy {
-			return nil, unix.EIO
-		}
+	if f.needData {
+		return nil, unix.EIO
 	}
 	return f.out, nil
 }

@@ -1,0 +1,2 @@
+// Package cow copies up one object.
+package cow

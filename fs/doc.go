@@ -1,0 +1,2 @@
+// Package fs is the FUSE filesystem of unionfs.
+package fs
