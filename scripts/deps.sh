@@ -53,6 +53,7 @@ need_test() {
 	need tmux tmux
 	need sqlite3 sqlite3
 	need strace strace
+	need shellcheck shellcheck
 }
 
 need_bench() {

@@ -20,6 +20,9 @@ say "shell scripts"
 for script in scripts/*.sh .ci/run; do
 	bash -n "$script"
 done
+if command -v shellcheck >/dev/null; then
+	shellcheck -S warning -x -P scripts scripts/*.sh .ci/run
+fi
 
 say "golangci-lint"
 go run "$golangci" run "$@"

@@ -102,7 +102,7 @@ func (r *report) close(allowed skipList, waitErr error) error {
 	unexpected := 0
 	for _, k := range r.skipped {
 		if reason, ok := allowed.reason(k); ok {
-			fmt.Fprintf(r.out, "skipped, allowed: %s %s: %s\n", k.pkg, k.test, reason)
+			fmt.Fprintf(r.out, "skipped: %s %s: %s (%s)\n", k.pkg, k.test, lastLine(r.output[k]), reason)
 			continue
 		}
 		unexpected++

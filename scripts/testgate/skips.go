@@ -47,7 +47,7 @@ func parseSkips(name, text string) (skipList, error) {
 func (l skipList) reason(k key) (string, bool) {
 	for _, rule := range l {
 		prefix, open := strings.CutSuffix(rule.test, "*")
-		if rule.pkg == k.pkg && (rule.test == k.test || open && strings.HasPrefix(k.test, prefix)) {
+		if (rule.pkg == k.pkg || rule.pkg == "*") && (rule.test == k.test || open && strings.HasPrefix(k.test, prefix)) {
 			return rule.reason, true
 		}
 	}

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Runs everything that CI runs: the checks of lint.sh, the static build, every
+# test with the race detector on real mounts, and the demo. Nothing of it may be
+# left on the machine afterwards.
+#
+#   scripts/test.sh
+#
+#   UNIONFS_DIFF_TIME   how long the differential test generates (default 60s)
+#   TMPDIR              where the tests work; a folder of their own is made in it
+source "$(dirname "$0")/env.sh"
+
+started=$SECONDS
+scripts/deps.sh test
+
+say "machine"
+uname -a
+go version
+echo "cores: $(nproc), user: $(id -un), FUSE: $(ls -l /dev/fuse 2>/dev/null || echo 'no /dev/fuse')"
+
+# A folder of our own, so that what a test forgets there is found.
+work=$(mktemp -d "${TMPDIR:-/tmp}/unionfs-test.XXXXXX")
+export TMPDIR=$work/tmp UNIONFS_TEST_RUN=$work
+mkdir "$TMPDIR"
+chmod 755 "$work" && chmod 1777 "$TMPDIR" # other users' processes work in it too
+echo "tests work in $work on $(stat -f -c %T "$work")"
+trap 'scripts/leftovers.sh "$work" --clean >/dev/null 2>&1 || true; rm -rf --one-file-system "$work"' EXIT
+
+scripts/lint.sh
+
+say "static build"
+scripts/build.sh "$work/unionfs"
+if ldd "$work/unionfs" >/dev/null 2>&1; then
+	die "the binary is linked dynamically"
+fi
+"$work/unionfs" version
+
+# -count=1: a cached result would hide what changed on the machine.
+# -race: the daemon is concurrent everywhere.
+say "go test -race"
+# Only a complete machine must run every test: there a skip is a failure unless
+# scripts/skips.txt gives the reason.
+gate=()
+if [ "$(id -u)" = 0 ] && [ "${CI:-}" = true ]; then
+	gate=(-skips scripts/skips.txt)
+else
+	gate=(-skips scripts/skips.txt -lenient)
+fi
+go run ./scripts/testgate "${gate[@]}" -- -race -count=1 -timeout 25m ./...
+
+say "leftovers"
+scripts/leftovers.sh "$work"
+
+say "demo"
+scripts/demo.sh "$work/unionfs" </dev/null
+scripts/leftovers.sh "$work"
+
+say "all passed in $((SECONDS - started)) s"
