@@ -5,11 +5,13 @@
 source "$(dirname "$0")/env.sh"
 
 out=${1:-unionfs}
-version=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
-commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-# The date of the commit, not of the build: the same commit gives the same binary.
-date=$(git show -s --format=%cI HEAD 2>/dev/null || echo unknown)
+flags=()
+# A release is named by its tag; the commit is stamped by Go itself, from git.
+if version=$(git describe --tags --exact-match 2>/dev/null); then
+	flags+=(-ldflags "-s -w -X main.version=${version#v}")
+else
+	flags+=(-ldflags "-s -w")
+fi
+git status --porcelain >/dev/null 2>&1 || flags+=(-buildvcs=false)
 
-CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-	-ldflags "-s -w -X main.version=$version -X main.commit=$commit -X main.date=$date" \
-	-o "$out" ./cmd/unionfs
+CGO_ENABLED=0 go build -trimpath "${flags[@]}" -o "$out" ./cmd/unionfs

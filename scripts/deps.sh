@@ -30,6 +30,9 @@ need_demo() {
 need_image() {
 	need mmdebstrap mmdebstrap
 	need umoci umoci
+	need skopeo skopeo
+	need jq jq
+	need util-linux flock
 	need_package debian-archive-keyring
 }
 
@@ -45,8 +48,6 @@ need_test() {
 	need xfsprogs mkfs.xfs
 	need btrfs-progs mkfs.btrfs
 	need e2fsprogs mkfs.ext4
-	need skopeo skopeo
-	need jq jq
 	need procps pgrep
 	need util-linux losetup
 	need psmisc fuser

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: goes to the root of the checkout and finds Go.
 # Not meant to be run.
 
