@@ -1,0 +1,141 @@
+package pack
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/unionfs-go/unionfs/internal/stack"
+	"github.com/unionfs-go/unionfs/whiteout"
+)
+
+// With the hardlink index, a lower file with several names that was copied up
+// under one of them is changed under all of them: the union shows the upper
+// file in place of every lower file with the same origin (fs/overlayfs/namei.c:
+// ovl_lookup_index). The upper itself does not hold the other names, so they
+// are looked for in the layers below.
+
+// aliasTree is the part of the tree that holds such names.
+type aliasTree struct {
+	dirs    map[string]*aliasTree
+	sources map[string]string // name to the path of the upper file
+}
+
+func (t *aliasTree) names() []string {
+	if t == nil {
+		return nil
+	}
+	var out []string
+	for n := range t.dirs {
+		out = append(out, n)
+	}
+	for n := range t.sources {
+		out = append(out, n)
+	}
+	return out
+}
+
+func (t *aliasTree) child(name string) *aliasTree {
+	if t == nil {
+		return nil
+	}
+	return t.dirs[name]
+}
+
+func (t *aliasTree) source(name string) (string, bool) {
+	if t == nil {
+		return "", false
+	}
+	s, ok := t.sources[name]
+	return s, ok
+}
+
+func (t *aliasTree) add(path, source string) {
+	parts := strings.Split(path, "/")
+	for _, p := range parts[:len(parts)-1] {
+		if t.dirs == nil {
+			t.dirs = make(map[string]*aliasTree)
+		}
+		sub := t.dirs[p]
+		if sub == nil {
+			sub = &aliasTree{}
+			t.dirs[p] = sub
+		}
+		t = sub
+	}
+	if t.sources == nil {
+		t.sources = make(map[string]string)
+	}
+	t.sources[parts[len(parts)-1]] = source
+}
+
+// noteIndexed remembers an upper file that the index keeps together with names
+// of the layers below.
+func (w *walker) noteIndexed(path string, o stack.Object) error {
+	m := o.Marks()
+	if w.tw != nil || !m.HasNlink || !m.HasOrigin {
+		return nil
+	}
+	h, err := o.Xattr(w.opt.Namespace.Attr(whiteout.Origin))
+	if err != nil {
+		return err
+	}
+	if _, have := w.indexed[string(h)]; !have && len(h) > 0 {
+		w.indexed[string(h)] = path
+	}
+	return nil
+}
+
+// findAliases looks through the union for the other names of the files that the
+// first pass noted. It costs a walk of all layers, and only where there are
+// such files.
+func (w *walker) findAliases() (*aliasTree, error) {
+	if len(w.indexed) == 0 || w.opt.LowersUnknown {
+		return nil, nil
+	}
+	t := &aliasTree{}
+	err := w.searchAliases(t, w.union.Root(), "")
+	if err != nil || t.dirs == nil && t.sources == nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (w *walker) searchAliases(t *aliasTree, d stack.Entry, path string) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	ents, err := stack.ReadDir(d.Reals)
+	if err != nil {
+		return pathError(path, err)
+	}
+	for _, le := range ents {
+		if le.Layer == 0 && le.Type != unix.S_IFDIR && le.Type != 0 {
+			continue
+		}
+		p := strings.TrimPrefix(path+"/"+le.Name, "/")
+		e, err := w.union.Lookup(d, le.Name)
+		if err != nil {
+			return w.lookupError(p, err)
+		}
+		if e.IsDir() {
+			if err := w.searchAliases(t, e, p); err != nil {
+				return err
+			}
+			continue
+		}
+		top := e.Top()
+		a := top.Object.Attr()
+		if top.Layer == 0 || a.Nlink < 2 || a.Type() != unix.S_IFREG {
+			continue
+		}
+		h, err := top.Object.Handle()
+		if err != nil {
+			continue // no handles there, so nothing of it is in an index
+		}
+		if source, ok := w.indexed[string(h)]; ok {
+			t.add(p, source)
+		}
+	}
+	return nil
+}

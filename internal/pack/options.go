@@ -1,0 +1,156 @@
+package pack
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/unionfs-go/unionfs/whiteout"
+)
+
+// Compression is how a layer blob is compressed.
+type Compression string
+
+// The compressions that are written.
+const (
+	None Compression = "none"
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+)
+
+// ParseCompression understands the names that users give: none, gzip, gz, zstd,
+// zst and tar.
+func ParseCompression(s string) (Compression, error) {
+	switch strings.ToLower(s) {
+	case "none", "tar", "uncompressed":
+		return None, nil
+	case "gzip", "gz":
+		return Gzip, nil
+	case "zstd", "zst":
+		return Zstd, nil
+	}
+	return "", fmt.Errorf("unknown compression %q: use none, gzip or zstd", s)
+}
+
+// MediaType is the OCI media type of a layer blob.
+func (c Compression) MediaType() string {
+	switch c {
+	case Gzip:
+		return ispec.MediaTypeImageLayerGzip
+	case Zstd:
+		return ispec.MediaTypeImageLayerZstd
+	case None:
+	}
+	return ispec.MediaTypeImageLayer
+}
+
+// MaxExplicit is how many explicit whiteouts replace one opaque mark; a
+// directory that hides more names gets the mark (image-spec layer.md prefers
+// whiteouts).
+const MaxExplicit = 64
+
+// Options says how a layer is written. The zero value packs against known
+// lowers without compression.
+type Options struct {
+	Compression Compression
+	// Level is the compression level, gzip's 1 to 9 or zstd's 1 to 22; 0 is the
+	// default of the compression.
+	Level int
+	// LowersUnknown: the stack holds only the upper and nobody knows what lies
+	// below. Then every whiteout and opaque mark is kept, and redirects and
+	// metacopy files are errors.
+	LowersUnknown bool
+	// KeepWhiteouts writes whiteouts and opaque marks also where nothing lies
+	// below.
+	KeepWhiteouts bool
+	// Nanoseconds keeps the parts of a second of modification times; else they
+	// are cut off (never rounded), as image tools do.
+	Nanoseconds bool
+	// Timestamp, where set, is the latest modification time that is written;
+	// later ones become it (SOURCE_DATE_EPOCH).
+	Timestamp *time.Time
+	// Namespace is where the upper keeps its marks.
+	Namespace whiteout.Namespace
+	// OverrideStat applies user.containers.override_stat, with which rootless
+	// tools remember owners, modes and devices. It must be off for an upper whose
+	// user attributes anybody in the container could have set.
+	OverrideStat bool
+	// Frozen: nothing can change the layers during the walk, so that large
+	// files are read in place. A change is then an error, see ErrChanged.
+	Frozen bool
+	// SpoolDir is where copies of large files are kept, unlinked, while they
+	// are packed; "" is os.TempDir.
+	SpoolDir string
+}
+
+// Result is what was written.
+type Result struct {
+	MediaType        string        `json:"mediaType"`
+	Digest           digest.Digest `json:"digest"` // of the blob as written
+	Size             int64         `json:"size"`   // bytes of the blob as written
+	DiffID           digest.Digest `json:"diffID"` // of the uncompressed tar
+	UncompressedSize int64         `json:"uncompressedSize"`
+	Counts           Counts        `json:"counts"`
+	Notices          []string      `json:"notices,omitempty"`
+}
+
+// Counts tells what a layer holds.
+type Counts struct {
+	Entries   int   `json:"entries"`
+	Files     int   `json:"files"`
+	Dirs      int   `json:"dirs"`
+	Symlinks  int   `json:"symlinks"`
+	Links     int   `json:"links"`
+	Devices   int   `json:"devices"` // devices and fifos
+	Whiteouts int   `json:"whiteouts"`
+	Opaques   int   `json:"opaques"`
+	Skipped   int   `json:"skipped"` // sockets
+	FileBytes int64 `json:"fileBytes"`
+}
+
+// ErrChanged is wrapped by errors about files that did not stop changing.
+var ErrChanged = errors.New("changed while it was read")
+
+// ErrInput is wrapped by errors that the layers themselves are the reason for:
+// names that no image can hold, layers that are missing.
+var ErrInput = errors.New("the upper cannot be made a layer")
+
+// NameError lists the paths that no image layer can hold, since their names
+// begin with ".wh.".
+type NameError struct{ Paths []string }
+
+func (e *NameError) Error() string {
+	const most = 20
+	list := e.Paths
+	more := ""
+	if len(list) > most {
+		more = fmt.Sprintf(" and %d more", len(list)-most)
+		list = list[:most]
+	}
+	quoted := make([]string, len(list))
+	for i, p := range list {
+		quoted[i] = fmt.Sprintf("%q", p)
+	}
+	return fmt.Sprintf("an image layer cannot hold names that begin with %q: %s%s; rename or remove them",
+		whiteout.Prefix, strings.Join(quoted, ", "), more)
+}
+
+// Unwrap makes the error an ErrInput.
+func (e *NameError) Unwrap() error { return ErrInput }
+
+// countWriter counts what passes.
+type countWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
