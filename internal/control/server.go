@@ -1,0 +1,312 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxFreeze is how long writes can be held back at most by one freeze.
+const MaxFreeze = 10 * time.Minute
+
+// maxRequest is the size of the longest line a client may send, in bytes.
+const maxRequest = 64 << 10
+
+// Handlers are what the operations do. They are called concurrently, but Freeze
+// and Thaw in turn.
+type Handlers struct {
+	Status func() (Status, error)
+	Freeze func(ctx context.Context) error // returns when no write is under way
+	Thaw   func()
+	Sync   func() error
+	Stop   func() error // begins to unmount; need not wait for the end
+}
+
+// Server answers on the socket of one mount.
+type Server struct {
+	handlers Handlers
+	ln       *net.UnixListener
+	path     string        // of the socket, through the directory's descriptor
+	frozen   chan struct{} // holds one token: who has it may freeze
+	ended    chan struct{} // closed by Finish
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex
+	final error             // guarded by mu: result of the daemon, set by Finish
+	conns map[net.Conn]bool // guarded by mu: value is true while a wait is to be answered
+}
+
+// Listen opens the socket of the mount whose files have the given device number
+// and begins to answer. A socket left by a daemon that died is replaced; one
+// that answers is an error. The directory must stay open until Finish.
+func (d *Dir) Listen(major, minor uint32, h Handlers) (*Server, error) {
+	name := socketName(major, minor)
+	path := d.path(name)
+	if conn, err := net.Dial("unix", path); err == nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("open the control socket %s/%s: another daemon answers on it", d.f.Name(), name)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove a stale control socket: %w", err)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
+	ln.SetUnlinkOnClose(false)
+	s := &Server{
+		handlers: h, ln: ln, path: path,
+		frozen: make(chan struct{}, 1), ended: make(chan struct{}), conns: make(map[net.Conn]bool),
+	}
+	s.wg.Add(1)
+	go s.accept()
+	return s, nil
+}
+
+// Finish answers every wait with err, the result of the daemon's work, closes
+// all connections and removes the socket. It must be called once, when
+// everything else is done.
+func (s *Server) Finish(err error) {
+	// The name goes first: a new mount may get the same device number as soon
+	// as this one is gone.
+	_ = os.Remove(s.path)
+	s.mu.Lock()
+	s.final = err
+	close(s.ended)
+	s.mu.Unlock()
+	_ = s.ln.Close()
+	s.mu.Lock()
+	for c, waits := range s.conns {
+		if !waits {
+			_ = c.Close()
+		}
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+func (s *Server) accept() {
+	defer s.wg.Done()
+	for {
+		conn, err := s.ln.AcceptUnix()
+		if err != nil {
+			select {
+			case <-s.ended:
+				return
+			default:
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of descriptors, or a client that went away: try again.
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		if !admitted(conn) {
+			_ = conn.Close()
+			continue
+		}
+		if !s.enter(conn) {
+			_ = conn.Close()
+			return
+		}
+		go s.serve(conn)
+	}
+}
+
+// enter counts a connection; false after Finish.
+func (s *Server) enter(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ended:
+		return false
+	default:
+	}
+	s.conns[c] = false
+	s.wg.Add(1)
+	return true
+}
+
+// admitted tells whether the other end runs as this user or as root.
+func admitted(conn *net.UnixConn) bool {
+	cred, err := peer(conn)
+	return err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
+}
+
+// peer returns the credentials of the other end as this process's namespaces
+// show them.
+func peer(conn *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cred, credErr
+}
+
+// session is one connection.
+type session struct {
+	server *Server
+	conn   net.Conn
+	thaw   func() error // ends the session's freeze; nil without one
+}
+
+func (s *Server) serve(conn net.Conn) {
+	defer s.wg.Done()
+	ctx, cancel := context.WithCancel(context.Background())
+	ses := &session{server: s, conn: conn}
+	// Lines are read ahead of their answers, so that the end of the connection
+	// is seen while an operation runs.
+	lines := make(chan []byte)
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		defer close(lines)
+		defer cancel()
+		sc := bufio.NewScanner(conn)
+		sc.Buffer(nil, maxRequest)
+		for sc.Scan() {
+			select {
+			case lines <- append([]byte(nil), sc.Bytes()...):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	enc := json.NewEncoder(conn)
+	for line := range lines {
+		var req Request
+		var resp Response
+		if err := json.Unmarshal(line, &req); err != nil {
+			resp = fail(fmt.Errorf("not a request: %w", err))
+		} else {
+			if req.Op == OpWait {
+				s.markWaiting(conn)
+				if enc.Encode(Response{}) != nil {
+					break
+				}
+			}
+			resp = ses.do(ctx, req)
+		}
+		if enc.Encode(resp) != nil || req.Op == OpWait {
+			break
+		}
+	}
+	cancel()
+	_ = conn.Close()
+	for range lines { // until the reader has seen the end
+	}
+	if ses.thaw != nil {
+		_ = ses.thaw()
+	}
+	s.mu.Lock()
+	delete(s.conns, conn)
+	s.mu.Unlock()
+}
+
+// do performs one request.
+func (ses *session) do(ctx context.Context, req Request) Response {
+	h := &ses.server.handlers
+	switch req.Op {
+	case OpStatus:
+		st, err := h.Status()
+		if err != nil {
+			return fail(err)
+		}
+		return Response{Status: &st}
+	case OpFreeze:
+		return fail(ses.freeze(ctx, time.Duration(req.Millis)*time.Millisecond))
+	case OpThaw:
+		if ses.thaw == nil {
+			return fail(errors.New("nothing is frozen by this connection"))
+		}
+		thaw := ses.thaw
+		ses.thaw = nil
+		return fail(thaw())
+	case OpSync:
+		return fail(h.Sync())
+	case OpStop:
+		return fail(h.Stop())
+	case OpWait:
+		return fail(ses.server.awaitEnd(ctx))
+	}
+	return fail(fmt.Errorf("unknown operation %q: %w", req.Op, syscall.EOPNOTSUPP))
+}
+
+// freeze holds writes back for at most d. Another connection's freeze is waited
+// for.
+func (ses *session) freeze(ctx context.Context, d time.Duration) error {
+	s := ses.server
+	if ses.thaw != nil {
+		return errors.New("already frozen by this connection")
+	}
+	if d <= 0 || d > MaxFreeze {
+		d = MaxFreeze
+	}
+	select {
+	case s.frozen <- struct{}{}:
+	case <-s.ended:
+		return errors.New("the mount is ending")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := s.handlers.Freeze(ctx); err != nil {
+		<-s.frozen
+		return err
+	}
+	var once sync.Once
+	drop := func() (dropped bool) {
+		once.Do(func() {
+			s.handlers.Thaw()
+			<-s.frozen
+			dropped = true
+		})
+		return dropped
+	}
+	timer := time.AfterFunc(d, func() { drop() })
+	ses.thaw = func() error {
+		timer.Stop()
+		if !drop() {
+			return fmt.Errorf("the freeze had ended by itself after %v", d)
+		}
+		return nil
+	}
+	return nil
+}
+
+// markWaiting keeps Finish from closing a connection that waits for the end.
+func (s *Server) markWaiting(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[conn] = true
+}
+
+// awaitEnd returns the result of the daemon once Finish was called.
+func (s *Server) awaitEnd(ctx context.Context) error {
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.final
+}
