@@ -1,0 +1,366 @@
+package difftest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Mismatch is a difference between the two targets that is not known.
+type Mismatch struct {
+	Phase   string // "op", "tree", "lower", "marks", "unmount", "swap: ..."
+	Step    int    // operation number in phase "op"
+	Op      Op
+	Oracle  string
+	Subject string
+}
+
+// String tells the difference in lines.
+func (m *Mismatch) String() string {
+	s := "phase " + m.Phase
+	if m.Phase == "op" {
+		s += fmt.Sprintf(", step %d: %s", m.Step, m.Op)
+	}
+	return s + "\n  oracle:  " + indent(m.Oracle) + "\n  subject: " + indent(m.Subject)
+}
+
+func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n           ") }
+
+// same tells whether two mismatches look like one fault, for shrinking.
+func (m *Mismatch) same(o *Mismatch) bool {
+	return o != nil && m.Phase == o.Phase && m.Op.Call == o.Op.Call
+}
+
+// Runner runs cases on an oracle and on a subject.
+type Runner struct {
+	Oracle, Subject Target
+	// Known are the differences on purpose.
+	Known []Known
+	// Dir is where the directories of each case are made.
+	Dir string
+	// NoSwap leaves out the part in which each mounts the other's upper.
+	NoSwap bool
+
+	a, b *Workers
+}
+
+// Start starts the workers; Close ends them.
+func (r *Runner) Start() error {
+	var err error
+	if r.a, err = StartWorkers(); err != nil {
+		return err
+	}
+	if r.b, err = StartWorkers(); err != nil {
+		return errors.Join(err, r.a.Stop())
+	}
+	return nil
+}
+
+// Close ends the workers.
+func (r *Runner) Close() error {
+	err := errors.Join(r.a.Stop(), r.b.Stop())
+	r.a, r.b = nil, nil
+	return err
+}
+
+// run is one case being run.
+type run struct {
+	*Runner
+	base   string
+	layers []string // directories, top first
+	now    time.Time
+	da, db Dirs
+	before []string // raw dump of all lower layers
+	did    []Op
+}
+
+// Run runs a case with its own operations. It returns nil, nil when the targets
+// agree. An error means that the test itself could not be done.
+func (r *Runner) Run(c Case) (*Mismatch, error) {
+	m, _, err := r.RunSource(c, &list{ops: c.Ops}, nil)
+	return m, err
+}
+
+// RunSource runs a case with operations from src, and returns those done too.
+// When setup is not nil, the case's setup comes from it and is stored in the
+// returned case.
+func (r *Runner) RunSource(c Case, src, setup Source) (*Mismatch, Case, error) {
+	base, err := os.MkdirTemp(r.Dir, "case")
+	if err != nil {
+		return nil, c, fmt.Errorf("run case: %w", err)
+	}
+	defer os.RemoveAll(base) //nolint:errcheck // a temporary directory of the test
+	x := &run{Runner: r, base: base, now: time.Now()}
+	if err := os.Chmod(base, 0o755); err != nil {
+		return nil, c, err
+	}
+	if setup == nil {
+		setup = &list{ops: c.Setup}
+	}
+	if c.Setup, err = x.prepare(c, setup); err != nil {
+		return nil, c, fmt.Errorf("prepare case: %w", err)
+	}
+	m, err := x.compare(src)
+	c.Ops = x.did
+	return m, c, err
+}
+
+// prepare builds the layers, runs the setup, and makes the directories.
+func (x *run) prepare(c Case, setup Source) ([]Op, error) {
+	for i, text := range c.Layers {
+		dir, err := x.mkdir(fmt.Sprintf("l%d", i))
+		if err != nil {
+			return nil, err
+		}
+		if err := Build(dir, text); err != nil {
+			return nil, err
+		}
+		x.layers = append(x.layers, dir)
+	}
+	v, err := FindVariant(c.Variant)
+	if err != nil {
+		return nil, err
+	}
+	did, err := x.setup(setup, v)
+	if err != nil {
+		return did, err
+	}
+	for _, d := range []struct {
+		dirs *Dirs
+		name string
+	}{{&x.da, "a"}, {&x.db, "b"}} {
+		*d.dirs = Dirs{Layers: x.layers}
+		for _, p := range []struct {
+			path *string
+			name string
+		}{{&d.dirs.Upper, "u"}, {&d.dirs.Work, "w"}, {&d.dirs.Mnt, "m"}} {
+			if *p.path, err = x.mkdir(p.name + d.name); err != nil {
+				return did, err
+			}
+		}
+	}
+	x.before, err = x.rawLayers()
+	return did, err
+}
+
+func (x *run) mkdir(name string) (string, error) {
+	dir := filepath.Join(x.base, name)
+	return dir, os.Mkdir(dir, 0o755)
+}
+
+// setup runs the setup operations on the kernel and adds the upper as a layer.
+func (x *run) setup(src Source, v Variant) ([]Op, error) {
+	op, ok := src.Next()
+	if !ok {
+		return nil, nil
+	}
+	d := Dirs{Layers: x.layers}
+	var err error
+	for _, p := range []struct {
+		path *string
+		name string
+	}{{&d.Upper, "us"}, {&d.Work, "ws"}, {&d.Mnt, "ms"}} {
+		if *p.path, err = x.mkdir(p.name); err != nil {
+			return nil, err
+		}
+	}
+	m, err := Kernel{Options: v.Kernel}.Mount(d)
+	if err != nil {
+		return nil, err
+	}
+	var did []Op
+	err = x.a.All(Op{Call: "chdir", Path: d.Mnt})
+	for ; ok && err == nil; op, ok = src.Next() {
+		var res Result
+		if res, err = x.a.Do(op); err != nil {
+			break
+		}
+		did = append(did, op)
+		src.Saw(op, res)
+	}
+	err = errors.Join(err, x.a.All(Op{Call: "reset"}), m.Unmount())
+	x.layers = append([]string{d.Upper}, x.layers...)
+	return did, err
+}
+
+// rawLayers dumps all lower layers as they are on disk.
+func (x *run) rawLayers() ([]string, error) {
+	var all []string
+	for _, l := range x.layers {
+		d, err := Dump(l, DumpOptions{Raw: true})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, "layer "+filepath.Base(l))
+		all = append(all, d...)
+	}
+	return all, nil
+}
+
+func (x *run) lowersChanged() (*Mismatch, error) {
+	after, err := x.rawLayers()
+	if err != nil {
+		return nil, err
+	}
+	if slices.Equal(x.before, after) {
+		return nil, nil
+	}
+	was, is := onlyIn(x.before, after)
+	return &Mismatch{Phase: "lower", Oracle: "before: " + was, Subject: "after: " + is}, nil
+}
+
+// compare mounts both targets, runs the operations, and compares all there is.
+func (x *run) compare(src Source) (*Mismatch, error) {
+	ma, err := x.Oracle.Mount(x.da)
+	if err != nil {
+		return nil, err
+	}
+	mb, err := x.Subject.Mount(x.db)
+	if err != nil {
+		return nil, errors.Join(err, ma.Unmount())
+	}
+	var dumpA []string
+	m, err := x.steps(src)
+	if m == nil && err == nil {
+		dumpA, m, err = x.trees()
+	}
+	err = errors.Join(err, x.a.All(Op{Call: "reset"}), ma.Unmount())
+	if rerr := x.b.All(Op{Call: "reset"}); rerr != nil {
+		// A hanging worker is freed by the end of the daemon.
+		err = errors.Join(err, rerr, mb.Kill())
+		return m, err
+	}
+	if uerr := mb.Unmount(); uerr != nil && m == nil {
+		m = &Mismatch{Phase: "unmount", Subject: uerr.Error()}
+	}
+	if m != nil || err != nil {
+		return m, err
+	}
+	if m, err = x.marks(); m != nil || err != nil {
+		return m, err
+	}
+	if m, err = x.lowersChanged(); m != nil || err != nil || x.NoSwap {
+		return m, err
+	}
+	return x.swap(dumpA)
+}
+
+func (x *run) steps(src Source) (*Mismatch, error) {
+	err := errors.Join(x.a.All(Op{Call: "chdir", Path: x.da.Mnt}), x.b.All(Op{Call: "chdir", Path: x.db.Mnt}))
+	if err != nil {
+		return nil, err
+	}
+	for {
+		op, ok := src.Next()
+		if !ok {
+			return nil, nil
+		}
+		x.did = append(x.did, op)
+		ra, err := x.a.Do(op)
+		if err != nil {
+			return nil, fmt.Errorf("oracle: %w", err)
+		}
+		rb, err := x.b.Do(op)
+		if err != nil {
+			return &Mismatch{Phase: "op", Step: len(x.did) - 1, Op: op, Oracle: ra.String(), Subject: err.Error()}, nil
+		}
+		if !x.agree(op, ra, rb) {
+			return &Mismatch{Phase: "op", Step: len(x.did) - 1, Op: op, Oracle: ra.String(), Subject: rb.String()}, nil
+		}
+		src.Saw(op, ra)
+	}
+}
+
+func (x *run) agree(op Op, a, b Result) bool {
+	if a.Err == b.Err && sameText(a.Val, b.Val) {
+		return true
+	}
+	for _, k := range x.Known {
+		if k.Match(op, a, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// trees compares both mounted trees and returns the oracle's.
+func (x *run) trees() ([]string, *Mismatch, error) {
+	err := errors.Join(x.a.All(Op{Call: "reset"}), x.b.All(Op{Call: "reset"}))
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := Dump(x.da.Mnt, DumpOptions{Now: x.now})
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := Dump(x.db.Mnt, DumpOptions{Now: x.now})
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, treeMismatch("tree", a, b), nil
+}
+
+func (x *run) marks() (*Mismatch, error) {
+	a, err := Marks(x.da.Upper)
+	if err != nil {
+		return nil, err
+	}
+	b, err := Marks(x.db.Upper)
+	if err != nil {
+		return nil, err
+	}
+	a, b = x.neededMarks(a), x.neededMarks(b)
+	if slices.Equal(a, b) {
+		return nil, nil
+	}
+	onlyA, onlyB := onlyIn(a, b)
+	return &Mismatch{Phase: "marks", Oracle: onlyA, Subject: onlyB}, nil
+}
+
+// neededMarks drops opaque marks of directories that have nothing below: the
+// kernel sets them there too, to save lookups (fs/overlayfs/dir.c:
+// ovl_create_upper).
+func (x *run) neededMarks(marks []string) []string {
+	return slices.DeleteFunc(marks, func(m string) bool {
+		words, err := splitWords(m)
+		if err != nil || len(words) < 2 || words[0] != "opaque" {
+			return false
+		}
+		if len(words) == 3 && words[2] == "x" {
+			return true
+		}
+		return !slices.ContainsFunc(x.layers, func(l string) bool {
+			_, err := os.Lstat(filepath.Join(l, words[1]))
+			return err == nil
+		})
+	})
+}
+
+// swap mounts each upper with the other target.
+func (x *run) swap(want []string) (*Mismatch, error) {
+	for _, s := range []struct {
+		phase  string
+		target Target
+		dirs   Dirs
+	}{
+		{"swap: the subject's upper mounted by the oracle", x.Oracle, x.db},
+		{"swap: the oracle's upper mounted by the subject", x.Subject, x.da},
+	} {
+		mnt, err := s.target.Mount(s.dirs)
+		if err != nil {
+			return &Mismatch{Phase: s.phase, Subject: err.Error()}, nil
+		}
+		got, err := Dump(s.dirs.Mnt, DumpOptions{Now: x.now})
+		if err := errors.Join(err, mnt.Unmount()); err != nil {
+			return nil, err
+		}
+		if m := treeMismatch(s.phase, want, got); m != nil {
+			return m, nil
+		}
+	}
+	return x.lowersChanged()
+}
