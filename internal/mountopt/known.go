@@ -35,6 +35,7 @@ var handlers = map[string]handler{
 	"allow_other":         flag(func(p *parser) { p.AllowOther = true }),
 	"default_permissions": flag(func(p *parser) { p.DefaultPermissions = true }),
 	"fsname":              path(func(p *parser) *string { return &p.FSName }),
+	"remount":             other, "bind": other, "rbind": other, "move": other,
 }
 
 // generic groups the options that become mount flags; of a group the last one
@@ -68,7 +69,7 @@ var unsupported = []string{
 	"uidmapping", "gidmapping", "squash_to_root", "squash_to_uid", "squash_to_gid", "fsync", "writeback",
 	"noxattrs", "xattr_permissions", "static_nlink", "ino32_t", "plugins",
 	"context", "fscontext", "defcontext", "rootcontext",
-	"allow_root", "auto_unmount", "lazytime", "iversion", "mand", "remount", "bind", "rbind", "move",
+	"allow_root", "auto_unmount", "lazytime", "iversion", "mand",
 }
 
 // knownNames is every name that a mistyped option may have meant.
@@ -145,7 +146,7 @@ func (p *parser) lowerdirPlus(o option) error {
 		return fmt.Errorf("option lowerdir+ needs a layer")
 	}
 	p.plus = true
-	p.Lowers = append(p.Lowers, unescape(o.value))
+	p.Lowers = append(p.Lowers, Unescape(o.value))
 	return nil
 }
 
@@ -168,9 +169,14 @@ func path(field func(*parser) *string) handler {
 		if o.value == "" {
 			return fmt.Errorf("option %s needs a value", o.name)
 		}
-		*field(p) = unescape(o.value)
+		*field(p) = Unescape(o.value)
 		return nil
 	}
+}
+
+// other refuses what asks for something else than a new mount.
+func other(_ *parser, o option) error {
+	return fmt.Errorf("option %s: a mount of unionfs cannot be changed; unmount it and mount again", o.name)
 }
 
 // oneOf handles an option with a choice of values.
@@ -200,7 +206,7 @@ func onOff(field func(*parser) **bool) handler {
 func flag(set func(*parser)) handler {
 	return func(p *parser, o option) error {
 		if o.hasValue && o.value != "1" {
-			return fmt.Errorf("option %s takes no value, not %q", o.name, unescape(o.value))
+			return fmt.Errorf("option %s takes no value, not %q", o.name, Unescape(o.value))
 		}
 		set(p)
 		return nil
@@ -208,5 +214,5 @@ func flag(set func(*parser)) handler {
 }
 
 func badValue(o option, values ...string) error {
-	return fmt.Errorf("option %s must be one of %s, not %q", o.name, strings.Join(values, ", "), unescape(o.value))
+	return fmt.Errorf("option %s must be one of %s, not %q", o.name, strings.Join(values, ", "), Unescape(o.value))
 }

@@ -17,7 +17,7 @@ func (o option) text() string {
 	if !o.hasValue {
 		return o.name
 	}
-	return o.name + "=" + unescape(o.value)
+	return o.name + "=" + Unescape(o.value)
 }
 
 // lex cuts an option string into options. Empty elements are skipped.
@@ -84,8 +84,8 @@ func indexUnescaped(s string, c byte) int {
 	return -1
 }
 
-// unescape removes the backslashes of escapes.
-func unescape(s string) string {
+// Unescape removes the backslashes of escapes.
+func Unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}
@@ -106,9 +106,9 @@ func SplitLayers(value string) []string {
 	for {
 		end := indexUnescaped(value, ':')
 		if end < 0 {
-			return append(out, unescape(value))
+			return append(out, Unescape(value))
 		}
-		out = append(out, unescape(value[:end]))
+		out = append(out, Unescape(value[:end]))
 		value = value[end+1:]
 	}
 }

@@ -66,6 +66,7 @@ func TestParseRefuses(t *testing.T) {
 		{"empty lowerdir", "lowerdir=", "needs a list of layers"},
 		{"empty layer", "lowerdir=/a::/b", "empty layer"},
 		{"lowerdir after lowerdir+", "lowerdir+=/a,lowerdir=/b", "cannot follow"},
+		{"remount", "remount,ro", "cannot be changed"},
 		{"empty upperdir", "upperdir=", "upperdir needs a value"},
 		{"open quote", `context="a,b`, "quote is not closed"},
 		{"text after quote", `context="a"b`, "after the closing quote"},
