@@ -18,7 +18,11 @@ func CloneReadOnly(path string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOATIME, Attr_clr: unix.MOUNT_ATTR__ATIME}
+	attr := unix.MountAttr{
+		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOATIME, Attr_clr: unix.MOUNT_ATTR__ATIME,
+		// A copy of a shared mount would be its peer and get every later mount.
+		Propagation: unix.MS_PRIVATE,
+	}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		_ = Close(fd)
 		return -1, err
