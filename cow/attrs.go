@@ -55,7 +55,7 @@ func (p *Prepared) copyXattr(name string) error {
 	if err != nil {
 		return err
 	}
-	err = sys.Setxattrat(p.fd, "", name, value, 0)
+	err = sys.Setxattrat(p.dir, p.name, name, value, 0)
 	if err != nil && p.mayLose(name, err) {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (p *Prepared) copyACLs(names []string) error {
 			continue
 		}
 		if err == nil {
-			err = sys.Setxattrat(p.fd, "", name, value, 0)
+			err = sys.Setxattrat(p.dir, p.name, name, value, 0)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -112,7 +112,7 @@ func (p *Prepared) copyACLs(names []string) error {
 func (p *Prepared) setMarks() error {
 	r, ns := p.r, p.r.Namespace
 	if len(r.Origin) > 0 {
-		err := ns.Set(p.fd, "", whiteout.Origin, r.Origin)
+		err := ns.Set(p.dir, p.name, whiteout.Origin, r.Origin)
 		// An upper without attributes, and user.* on a symlink or a device:
 		// then the origin is unknown (fs/overlayfs/copy_up.c: ovl_set_origin_fh).
 		if err != nil && err != unix.EOPNOTSUPP && err != unix.EPERM {
@@ -135,7 +135,7 @@ func (p *Prepared) setMarks() error {
 		if !m.want {
 			continue
 		}
-		if err := ns.Set(p.fd, "", m.mark, []byte(m.value)); err != nil {
+		if err := ns.Set(p.dir, p.name, m.mark, []byte(m.value)); err != nil {
 			return fmt.Errorf("%s: %w", ns.Attr(m.mark), err)
 		}
 	}

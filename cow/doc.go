@@ -15,32 +15,31 @@
 // it does (compare fs/overlayfs/copy_up.c), and what a kill just before it
 // leaves, beside a lower layer that is as it was:
 //
-//	 1. create     A file without a name (O_TMPFILE), else a temp in work/ with mode
-//	               0600 or 0700. Devices, fifos and sockets are made, never opened.
-//	               Left: nothing.
-//	 2. data       Reflink, else copy_file_range, else read and write, extent by
-//	               extent; holes stay holes, the size is set last. First of all,
-//	               since writing removes suid bits and security.capability.
-//	               Left: from here to 9 a temp, or nothing with O_TMPFILE.
-//	 3. owner      Before mode and capability: chown removes both.
-//	 4. xattrs     Before the mode, since a plain user cannot set user.* attributes
-//	               of his own 0444 file. Only marks and ACLs are left out.
-//	 5. marks      Origin, opaque, redirect, metacopy, nlink, protattr; for the same
-//	               reason before the mode. The name is never there without them.
-//	 6. acl        After user.*, since an ACL changes the mode.
-//	 7. mode       After owner and ACL, whose mask the group bits set again.
-//	 8. times      After everything that changes them.
-//	 9. sync       fsync of a regular file to which data was written: else the name
-//	               could reach the disk before the data, and hide good lower data
-//	               by an empty file. Left out by volatile mounts.
-//	10. index      With a hardlink index only: the name in index/. Before it nothing
-//	               or a temp is left. After it the object is copied up, under all
-//	               its lower names, and complete: lookup finds it by the index.
-//	11. publish    linkat or renameat2(RENAME_NOREPLACE) into the upper; it never
-//	               replaces. Before it, as before; after it the copy is there, whole.
-//	12. published  The parent's times are restored, and the nlink mark is set that
-//	               counts from the upper, as well as may be. Left when killed
-//	               before: a parent directory with the time of the copy-up.
+//  1. create: a file without a name (O_TMPFILE), else a temp in work/ with mode
+//     0600 or 0700. Devices, fifos and sockets are made, never opened. Left: nothing.
+//  2. data: reflink, else copy_file_range, else read and write, extent by extent;
+//     holes stay holes, the size is set last. First of all, since writing removes
+//     suid bits and security.capability. Left, from here to 9: a temp, or nothing
+//     with O_TMPFILE.
+//  3. owner: before mode and capability, since chown removes both.
+//  4. xattrs: before the mode, since a plain user cannot set user.* attributes of
+//     his own 0444 file. All but marks and ACLs.
+//  5. marks: origin, opaque, redirect, metacopy, nlink, protattr; before the mode
+//     for the same reason. The name is never there without them.
+//  6. acl: after user.*, since an ACL changes the mode.
+//  7. mode: after owner and ACL, whose mask the group bits set again.
+//  8. times: after everything that changes them.
+//  9. sync: fsync of a regular file to which data was written; else the name
+//     could reach the disk before the data, and hide good lower data by an empty
+//     file. Left out by volatile mounts.
+//  10. index: with a hardlink index only, the name in index/. Before it: nothing, or
+//     a temp. After it the object is copied up, under all its lower names, and
+//     complete: lookup finds it by the index.
+//  11. publish: linkat or renameat2(RENAME_NOREPLACE) into the upper, which never
+//     replaces anything. Before it: as before; after it: the copy is there, whole.
+//  12. published: the parent's times are restored, and the nlink mark is set that
+//     counts from the upper, as well as may be. Left, when killed before it: a
+//     parent directory with the time of the copy-up.
 //
 // What only metadata says (a directory, a symlink, a metacopy file, a new empty
 // file) is not synced: on ext4, xfs and btrfs one journal or transaction holds

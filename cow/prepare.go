@@ -16,6 +16,8 @@ type Prepared struct {
 	r       *Request
 	fd      int    // the copy, -1 once closed or taken
 	temp    string // its name in work/; "" for O_TMPFILE and once it has moved
+	dir     int    // dir and name lead to the copy while it is prepared: work/
+	name    string // and temp, or fd and "" for a file
 	taken   bool   // fd belongs to the caller
 	indexed bool   // the copy has its name in the index
 	done    bool   // published or discarded
@@ -119,9 +121,12 @@ func (p *Prepared) closeFD() {
 func (p *Prepared) create() error {
 	m := &p.r.Meta
 	if m.typ() == unix.S_IFREG {
-		return p.createFile()
+		err := p.createFile()
+		p.dir = p.fd
+		return err
 	}
 	p.temp = p.w.TempName()
+	p.dir, p.name = p.w.workFD, p.temp
 	var err error
 	switch m.typ() {
 	case unix.S_IFDIR:
@@ -183,7 +188,7 @@ func (p *Prepared) copyData() error {
 
 func (p *Prepared) setOwner() error {
 	var st unix.Statx_t
-	if err := sys.Statx(p.fd, "", &st); err != nil {
+	if err := sys.Statx(p.dir, p.name, &st); err != nil {
 		return err
 	}
 	// -1 leaves it as it is: a plain user may not even ask for a group that he
@@ -198,7 +203,7 @@ func (p *Prepared) setOwner() error {
 	if uid == -1 && gid == -1 {
 		return nil
 	}
-	if err := sys.Chownat(p.fd, "", uid, gid); err != nil {
+	if err := sys.Chownat(p.dir, p.name, uid, gid); err != nil {
 		return fmt.Errorf("to %d:%d: %w", p.r.Meta.UID, p.r.Meta.GID, err)
 	}
 	return nil
@@ -208,11 +213,11 @@ func (p *Prepared) setMode() error {
 	if p.r.Meta.typ() == unix.S_IFLNK {
 		return nil
 	}
-	return sys.Chmodat(p.fd, "", p.r.Meta.Mode&0o7777)
+	return sys.Chmodat(p.dir, p.name, p.r.Meta.Mode&0o7777)
 }
 
 func (p *Prepared) setTimes() error {
-	return sys.Utimensat(p.fd, "", &[2]unix.Timespec{p.r.Meta.Atime, p.r.Meta.Mtime})
+	return sys.Utimensat(p.dir, p.name, &[2]unix.Timespec{p.r.Meta.Atime, p.r.Meta.Mtime})
 }
 
 func (p *Prepared) sync() error {

@@ -37,6 +37,18 @@ func xattrPath(dirfd int, name string) (path string, follow bool) {
 	return procFD(dirfd) + "/" + name, false
 }
 
+// byPath tells whether a *xattrat call that ended with err is to be done again
+// through /proc/self/fd: on kernels without these calls, and for an O_PATH
+// descriptor itself, which they refuse with EBADF (fs/xattr.c, as of Linux
+// 6.18).
+func byPath(name string, err error) bool {
+	if err == unix.ENOSYS {
+		noXattrat.Store(true)
+		return true
+	}
+	return err == unix.EBADF && name == ""
+}
+
 func xattrFlags(name string) uintptr {
 	if name == "" {
 		return unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW
@@ -51,10 +63,9 @@ func xattrFlags(name string) uintptr {
 func Getxattrat(dirfd int, name, attr string, buf []byte) (int, error) {
 	if !noXattrat.Load() {
 		n, err := getxattrat(dirfd, name, attr, buf)
-		if err != unix.ENOSYS {
+		if !byPath(name, err) {
 			return n, err
 		}
-		noXattrat.Store(true)
 	}
 	path, follow := xattrPath(dirfd, name)
 	for {
@@ -125,10 +136,9 @@ func ReadXattr(dirfd int, name, attr string) ([]byte, error) {
 func Setxattrat(dirfd int, name, attr string, value []byte, flags int) error {
 	if !noXattrat.Load() {
 		err := setxattrat(dirfd, name, attr, value, flags)
-		if err != unix.ENOSYS {
+		if !byPath(name, err) {
 			return err
 		}
-		noXattrat.Store(true)
 	}
 	path, follow := xattrPath(dirfd, name)
 	return retry(func() error {
@@ -169,10 +179,9 @@ func setxattrat(dirfd int, name, attr string, value []byte, flags int) error {
 func Removexattrat(dirfd int, name, attr string) error {
 	if !noXattrat.Load() {
 		err := removexattrat(dirfd, name, attr)
-		if err != unix.ENOSYS {
+		if !byPath(name, err) {
 			return err
 		}
-		noXattrat.Store(true)
 	}
 	path, follow := xattrPath(dirfd, name)
 	return retry(func() error {
@@ -233,10 +242,9 @@ func ListXattrs(dirfd int, name string) ([]string, error) {
 func listxattr(dirfd int, name string, buf []byte) (int, error) {
 	if !noXattrat.Load() {
 		n, err := listxattrat(dirfd, name, buf)
-		if err != unix.ENOSYS {
+		if !byPath(name, err) {
 			return n, err
 		}
-		noXattrat.Store(true)
 	}
 	path, follow := xattrPath(dirfd, name)
 	for {
