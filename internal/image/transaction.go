@@ -132,15 +132,18 @@ func (b *blobWriter) abandon() {
 
 // publish gives the blob its name. step is the fail point between.
 func (b *blobWriter) publish(mediaType, step string) (ispec.Descriptor, error) {
-	d := ispec.Descriptor{
-		MediaType: mediaType, Size: b.n,
-		Digest: digest.NewDigest(digest.SHA256, b.hash),
-	}
+	return b.publishAs(ispec.Descriptor{
+		MediaType: mediaType, Size: b.n, Digest: digest.NewDigest(digest.SHA256, b.hash),
+	}, step)
+}
+
+// publishAs is publish for a file whose digest and size the caller knows.
+func (b *blobWriter) publishAs(d ispec.Descriptor, step string) (ispec.Descriptor, error) {
 	dst, err := b.t.s.BlobPath(d.Digest)
 	if err != nil {
 		return d, err
 	}
-	if fi, err := os.Lstat(dst); err == nil && fi.Mode().IsRegular() && fi.Size() == b.n {
+	if fi, err := os.Lstat(dst); err == nil && fi.Mode().IsRegular() && fi.Size() == d.Size {
 		b.abandon()
 		return d, nil
 	}

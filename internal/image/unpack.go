@@ -25,6 +25,8 @@ const (
 	layerInfo = "layer.json" // what is known about it
 )
 
+var namespaces = []whiteout.Namespace{whiteout.Trusted, whiteout.User}
+
 // Unpacked is a layer as a directory of the store, in the kernel's format.
 type Unpacked struct {
 	Dir    string        `json:"-"` // to mount
