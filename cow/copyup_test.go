@@ -311,3 +311,31 @@ func TestFileFlagsBecomeMarkOrFlag(t *testing.T) {
 		t.Errorf("flags %x", have)
 	}
 }
+
+func TestReflinkTakesNoSpace(t *testing.T) {
+	for _, mkfs := range [][]string{{"mkfs.xfs", "-q", "-m", "reflink=1"}, {"mkfs.btrfs", "-q"}} {
+		t.Run(mkfs[0], func(t *testing.T) {
+			mnt := loopMount(t, 300, mkfs...)
+			p := newPlace(t, mnt)
+			const size = 32 << 20
+			must(t, makeFile(func(fd int) error {
+				if _, err := sys.Pwrite(fd, []byte(strings.Repeat("some data, ", size/11)), 0); err != nil {
+					return err
+				}
+				return unix.Fsync(fd)
+			}, 0o644, nil)(p.lower, "o"))
+			w := p.open(t, WorkdirOptions{Namespace: namespace()})
+			free := func() int64 {
+				must(t, sys.Syncfs(w.FD()))
+				var st unix.Statfs_t
+				must(t, unix.Statfs(mnt, &st))
+				return int64(st.Bfree) * st.Bsize
+			}
+			before := free()
+			must(t, copyObject(w, object{}, p.lower, p.upper))
+			if used := before - free(); used > size/4 {
+				t.Errorf("copy of %d bytes took %d", size, used)
+			}
+		})
+	}
+}

@@ -38,8 +38,10 @@
 //  11. publish: linkat or renameat2(RENAME_NOREPLACE) into the upper, which never
 //     replaces anything. Before it: as before; after it: the copy is there, whole.
 //  12. published: the parent's times are restored, and the nlink mark is set that
-//     counts from the upper, as well as may be. Left, when killed before it: a
-//     parent directory with the time of the copy-up.
+//     counts from the upper, as well as may be. A plain user can only move a
+//     directory that he may write, so one of mode 0555 loses the owner's write bit
+//     here. Left, when killed before it: a parent directory with the time of the
+//     copy-up; that bit.
 //
 // What only metadata says (a directory, a symlink, a metacopy file, a new empty
 // file) is not synced: on ext4, xfs and btrfs one journal or transaction holds

@@ -32,7 +32,11 @@ func sharedTemp(t *testing.T, base string) string {
 	if err != nil {
 		t.Skipf("cannot make a directory: %v", err)
 	}
-	t.Cleanup(func() { _ = os.Remove(dir) })
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	must(t, os.Chmod(dir, 0o755))
 	return dir
 }

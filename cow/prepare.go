@@ -12,16 +12,17 @@ import (
 // Prepared is a finished copy that has no name in the upper yet. One goroutine
 // at a time may use it.
 type Prepared struct {
-	w       *Workdir
-	r       *Request
-	fd      int    // the copy, -1 once closed or taken
-	temp    string // its name in work/; "" for O_TMPFILE and once it has moved
-	dir     int    // dir and name lead to the copy while it is prepared: work/
-	name    string // and temp, or fd and "" for a file
-	taken   bool   // fd belongs to the caller
-	indexed bool   // the copy has its name in the index
-	done    bool   // published or discarded
-	hasData bool   // data was written that only fsync brings to the disk
+	w        *Workdir
+	r        *Request
+	fd       int    // the copy, -1 once closed or taken
+	temp     string // its name in work/; "" for O_TMPFILE and once it has moved
+	dir      int    // dir and name lead to the copy while it is prepared: work/
+	name     string // and temp, or fd and "" for a file
+	taken    bool   // fd belongs to the caller
+	indexed  bool   // the copy has its name in the index
+	done     bool   // published or discarded
+	lateMode bool   // the mode is to be set once more after publishing
+	hasData  bool   // data was written that only fsync brings to the disk
 }
 
 // CopyUp makes a copy of the source and publishes it under Request.Name in
@@ -210,10 +211,19 @@ func (p *Prepared) setOwner() error {
 }
 
 func (p *Prepared) setMode() error {
-	if p.r.Meta.typ() == unix.S_IFLNK {
+	mode := p.r.Meta.Mode & 0o7777
+	switch p.r.Meta.typ() {
+	case unix.S_IFLNK:
 		return nil
+	case unix.S_IFDIR:
+		// rename(2) changes ".." of a directory and wants the right to write it
+		// (fs/namei.c: vfs_rename), which root has whatever the mode.
+		if mode&unix.S_IWUSR == 0 && !sys.HasCap(unix.CAP_DAC_OVERRIDE) {
+			p.lateMode = true
+			mode |= unix.S_IWUSR
+		}
 	}
-	return sys.Chmodat(p.dir, p.name, p.r.Meta.Mode&0o7777)
+	return sys.Chmodat(p.dir, p.name, mode)
 }
 
 func (p *Prepared) setTimes() error {

@@ -50,10 +50,14 @@ func (p *Prepared) Publish(parentFD int, name string) error {
 	return nil
 }
 
-// finish does what may be missing after a crash: the link count mark that is
-// easier to keep, and the parent's times (ovl_link_up does as much, and
-// ignores errors too).
+// finish does what may be missing after a crash: the mode of a directory that
+// its owner may not write, of a plain user; the link count mark that is easier
+// to keep; and the parent's times (ovl_link_up does as much, and ignores errors
+// too).
 func (p *Prepared) finish(parentFD int, parent *unix.Statx_t) {
+	if p.lateMode {
+		_ = sys.Chmodat(p.fd, "", p.r.Meta.Mode&0o7777)
+	}
 	if p.r.NlinkAfter != "" {
 		_ = p.r.Namespace.Set(p.fd, "", whiteout.Nlink, []byte(p.r.NlinkAfter))
 	}

@@ -55,7 +55,7 @@ func (w *Workdir) WhiteoutOver(dirfd int, name string, style whiteout.Style) err
 func (w *Workdir) SwapWhiteout(dirfd int, name string, style whiteout.Style) (temp string, err error) {
 	temp, err = w.whiteoutAside(dirfd, style)
 	if err == nil {
-		err = sys.Renameat2(w.workFD, temp, dirfd, name, unix.RENAME_EXCHANGE)
+		err = w.exchange(temp, dirfd, name)
 	}
 	if err != nil {
 		if temp != "" {
@@ -67,6 +67,28 @@ func (w *Workdir) SwapWhiteout(dirfd int, name string, style whiteout.Style) (te
 		return temp, fmt.Errorf("exchange %q with a whiteout: %w", name, err)
 	}
 	return temp, nil
+}
+
+// exchange lets a temp and a name of the upper change places. A directory that
+// its owner may not write cannot be moved by a plain user; it is about to be
+// removed, so its mode does not matter.
+func (w *Workdir) exchange(temp string, dirfd int, name string) error {
+	err := sys.Renameat2(w.workFD, temp, dirfd, name, unix.RENAME_EXCHANGE)
+	if err != unix.EACCES {
+		return err
+	}
+	var st unix.Statx_t
+	if serr := sys.Statx(dirfd, name, &st); serr != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return err
+	}
+	mode := uint32(st.Mode) & 0o7777
+	if sys.Chmodat(dirfd, name, mode|unix.S_IWUSR) != nil {
+		return err
+	}
+	if err = sys.Renameat2(w.workFD, temp, dirfd, name, unix.RENAME_EXCHANGE); err != nil {
+		_ = sys.Chmodat(dirfd, name, mode)
+	}
+	return err
 }
 
 // whiteoutAside makes a whiteout in work/, for a directory dirfd that is fit to
