@@ -45,6 +45,9 @@ type Config struct {
 	NoACL bool
 	// IO is the wished I/O mode; empty is IOAuto.
 	IO IOMode
+	// FailPoint stops the daemon at a step of a copy-up, for crash tests (see
+	// cow.ParseFailPoint); empty otherwise.
+	FailPoint string
 	// Log receives warnings and, at level Debug, every operation. Nil discards.
 	Log *slog.Logger
 }
@@ -74,5 +77,8 @@ type Status struct {
 	Work      string `json:"work,omitempty"`
 	Namespace string `json:"namespace"`
 	Whiteout  string `json:"whiteout"`
+	Index     bool   `json:"index"`
 	OpenFDs   int    `json:"open_fds"`
+	// Messages counts the FUSE requests served, by operation.
+	Messages map[string]uint64 `json:"messages"`
 }

@@ -1,0 +1,219 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/unionfs-go/unionfs/internal/sys"
+)
+
+// read is READ: it fills p from off and returns how much there was.
+func (f *FS) read(n *node, p []byte, off int64) (int, error) {
+	if n.typ != unix.S_IFREG {
+		return 0, unix.EINVAL
+	}
+	for {
+		if n.upper.Load() == fullUpper {
+			fd, done, err := f.upperData(n, false)
+			if err != nil {
+				return 0, err
+			}
+			defer done()
+			return sys.Pread(fd, p, off)
+		}
+		fd, done, ok, err := f.lowerFD(n)
+		if n.upper.Load() == fullUpper {
+			// Copied up between the two questions.
+			if err == nil && ok {
+				done()
+			}
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			return n.readLower(p, off)
+		}
+		defer done()
+		return sys.Pread(fd, p, off)
+	}
+}
+
+// write is WRITE. The file is copied up by the first one.
+func (f *FS) write(n *node, in *fuse.WriteIn, data [][]byte) (uint32, error) {
+	if n.typ != unix.S_IFREG {
+		return 0, unix.EINVAL
+	}
+	if err := f.enterChange(); err != nil {
+		return 0, err
+	}
+	defer f.leaveChange()
+	if err := f.copyUp(n, wantData); err != nil {
+		return 0, err
+	}
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		if err := f.dropPriv(n); err != nil {
+			return 0, err
+		}
+	}
+	fd, done, err := f.upperData(n, true)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	off, total := int64(in.Offset), 0
+	for _, b := range data {
+		c, err := sys.Pwrite(fd, b, off)
+		total += c
+		off += int64(c)
+		if err != nil {
+			if total > 0 {
+				break // a short write, as write(2) has it
+			}
+			return 0, err
+		}
+	}
+	return uint32(total), nil
+}
+
+// dropPriv is killPriv for a caller without locks.
+func (f *FS) dropPriv(n *node) error {
+	f.treeMu.RLock()
+	defer f.treeMu.RUnlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return f.at(n, func(p place) error { return f.killPriv(n, p, false) })
+}
+
+// fsync is FSYNC. What is only in the layers below is on disk already.
+func (f *FS) fsync(n *node, dataOnly bool) error {
+	if f.cfg.Volatile || !n.isUpper() || n.typ != unix.S_IFREG {
+		return nil
+	}
+	fd, done, err := f.upperData(n, false)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if dataOnly {
+		return sys.Fdatasync(fd)
+	}
+	return sys.Fsync(fd)
+}
+
+// fsyncDir is FSYNCDIR.
+func (f *FS) fsyncDir(n *node) error {
+	if f.cfg.Volatile || !n.isUpper() || !n.isDir() {
+		return nil
+	}
+	fd, err := f.openUpperDir(n)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(fd) //nolint:errcheck // fsync has reported
+	return sys.Fsync(fd)
+}
+
+func (f *FS) openUpperDir(n *node) (int, error) {
+	f.treeMu.RLock()
+	defer f.treeMu.RUnlock()
+	p, err := f.enter(n)
+	if err != nil {
+		return -1, err
+	}
+	defer f.leave(p)
+	return sys.Openat(p.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+// fallocate is FALLOCATE with its modes (punch hole, zero range, keep size and
+// so on), which the upper's filesystem carries out or refuses.
+func (f *FS) fallocate(n *node, in *fuse.FallocateIn) error {
+	if n.typ != unix.S_IFREG {
+		return unix.ENODEV
+	}
+	if err := f.enterChange(); err != nil {
+		return err
+	}
+	defer f.leaveChange()
+	if err := f.copyUp(n, wantData); err != nil {
+		return err
+	}
+	fd, done, err := f.upperData(n, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return sys.Fallocate(fd, in.Mode, int64(in.Offset), int64(in.Length))
+}
+
+// withData calls fn with a descriptor of n's current data; ok is false where the
+// layer has none.
+func (f *FS) withData(n *node, fn func(fd int) error) (ok bool, err error) {
+	if n.upper.Load() == fullUpper {
+		fd, done, err := f.upperData(n, false)
+		if err != nil {
+			return true, err
+		}
+		defer done()
+		return true, fn(fd)
+	}
+	fd, done, ok, err := f.lowerFD(n)
+	if err != nil || !ok {
+		return ok, err
+	}
+	defer done()
+	return true, fn(fd)
+}
+
+// lseek is LSEEK: the kernel asks for SEEK_DATA and SEEK_HOLE only.
+func (f *FS) lseek(n *node, off int64, whence int) (pos int64, err error) {
+	if n.typ != unix.S_IFREG {
+		return 0, unix.EINVAL
+	}
+	ok, err := f.withData(n, func(fd int) (err error) {
+		pos, err = unix.Seek(fd, off, whence)
+		return err
+	})
+	if err != nil || ok {
+		return pos, err
+	}
+	// A layer without descriptors: all data, then the hole at the end.
+	size := n.lowerData().Attr().Size
+	switch {
+	case off < 0 || off >= size:
+		return 0, unix.ENXIO
+	case whence == unix.SEEK_DATA:
+		return off, nil
+	}
+	return size, nil
+}
+
+// copyFileRange is COPY_FILE_RANGE inside the mount. EOPNOTSUPP makes the kernel
+// copy by itself.
+func (f *FS) copyFileRange(src, dst *node, in *fuse.CopyFileRangeIn) (n uint32, err error) {
+	if src.typ != unix.S_IFREG || dst.typ != unix.S_IFREG {
+		return 0, unix.EINVAL
+	}
+	if err := f.enterChange(); err != nil {
+		return 0, err
+	}
+	defer f.leaveChange()
+	if err := f.copyUp(dst, wantData); err != nil {
+		return 0, err
+	}
+	out, done, err := f.upperData(dst, true)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	ok, err := f.withData(src, func(fd int) error {
+		c, err := sys.CopyRange(out, int64(in.OffOut), fd, int64(in.OffIn), int64(in.Len))
+		n = uint32(c)
+		return err
+	})
+	if !ok || err == unix.EXDEV || err == unix.EINVAL && src != dst {
+		return 0, unix.EOPNOTSUPP
+	}
+	return n, err
+}

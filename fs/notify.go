@@ -1,0 +1,53 @@
+package fs
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// notifier tells the kernel that cached attributes are out of date, from a
+// goroutine of its own: no lock may be held while notifying, and no request may
+// wait for it.
+type notifier struct {
+	mu     sync.Mutex
+	queue  []uint64 // node ids; guarded by mu
+	busy   bool     // a goroutine is sending; guarded by mu
+	server atomic.Pointer[fuse.Server]
+}
+
+// staleAttr says that the kernel's copy of a node's attributes is wrong, for a
+// reason that the kernel cannot know.
+func (t *notifier) staleAttr(id uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.queue = append(t.queue, id)
+	if !t.busy {
+		t.busy = true
+		go t.send()
+	}
+}
+
+func (t *notifier) send() {
+	for {
+		t.mu.Lock()
+		q := t.queue
+		t.queue = nil
+		if len(q) == 0 {
+			t.busy = false
+			t.mu.Unlock()
+			return
+		}
+		t.mu.Unlock()
+		s := t.server.Load()
+		if s == nil {
+			continue
+		}
+		for _, id := range q {
+			// A negative offset invalidates attributes only; a node that the
+			// kernel no longer knows is no error.
+			_ = s.InodeNotify(id, -1, 0)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/unionfs-go/unionfs/internal/stack"
+	"github.com/unionfs-go/unionfs/internal/sys"
+)
+
+const attrCapability = "security.capability"
+
+// setAttr is SETATTR.
+func (f *FS) setAttr(n *node, in *fuse.SetAttrIn) (stack.Attr, error) {
+	var none stack.Attr
+	if err := f.enterChange(); err != nil {
+		return none, err
+	}
+	defer f.leaveChange()
+	w := wantMeta
+	size, resize := in.GetSize()
+	if resize {
+		if n.isDir() {
+			return none, unix.EISDIR
+		}
+		if size > maxSize {
+			return none, unix.EFBIG
+		}
+		w = want{data: true, size: int64(size)}
+	}
+	if err := f.copyUp(n, w); err != nil {
+		return none, err
+	}
+	if resize {
+		if err := f.truncate(n, int64(size)); err != nil {
+			return none, err
+		}
+	}
+	f.treeMu.RLock()
+	defer f.treeMu.RUnlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	err := f.at(n, func(p place) error { return f.applyAttr(n, p, in, resize) })
+	if err != nil {
+		return none, err
+	}
+	return f.attrLocked(n)
+}
+
+// maxSize is the largest file size (MAX_LFS_FILESIZE).
+const maxSize = 1<<63 - 1
+
+// applyAttr changes the attributes of an upper object, in an order in which
+// none undoes another: the owner first, for chown clears set-user-ID; the times
+// last.
+//
+// Preconditions: n.mu is held for writing; p is n's place.
+func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error {
+	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 ||
+		in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0 // an empty SETATTR asks for just this
+	uid, setUID := in.GetUID()
+	gid, setGID := in.GetGID()
+	if setUID || setGID {
+		u, g := -1, -1
+		if setUID {
+			u = int(uid)
+		}
+		if setGID {
+			g = int(gid)
+		}
+		if err := sys.Chownat(p.fd, p.name, u, g); err != nil {
+			return err
+		}
+	}
+	mode, setMode := in.GetMode()
+	if setMode && n.typ != unix.S_IFLNK {
+		if err := sys.Chmodat(p.fd, p.name, mode); err != nil {
+			return err
+		}
+	}
+	if kill && !n.isDir() {
+		if err := f.killPriv(n, p, setMode); err != nil {
+			return err
+		}
+	}
+	if ts, ok := timesOf(in); ok {
+		return sys.Utimensat(p.fd, p.name, &ts)
+	}
+	return nil
+}
+
+// killPriv drops set-user-ID, set-group-ID and file capabilities, as writing,
+// truncating and chown do (fs/inode.c:__file_remove_privs,
+// FUSE_HANDLE_KILLPRIV_V2). keepMode leaves the mode, which was just set.
+//
+// Preconditions: n.mu is held for writing; p is n's place.
+func (f *FS) killPriv(n *node, p place, keepMode bool) error {
+	if n.typ != unix.S_IFREG {
+		return nil
+	}
+	if n.maybeXat.Load() {
+		err := sys.Removexattrat(p.fd, p.name, attrCapability)
+		if err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP && err != unix.EPERM {
+			return err
+		}
+	}
+	if keepMode {
+		return nil
+	}
+	var st unix.Statx_t
+	if err := sys.Statx(p.fd, p.name, &st); err != nil {
+		return err
+	}
+	mode := uint32(st.Mode)
+	drop := uint32(unix.S_ISUID)
+	if mode&unix.S_IXGRP != 0 {
+		drop |= unix.S_ISGID
+	}
+	if mode&drop == 0 {
+		return nil
+	}
+	return sys.Chmodat(p.fd, p.name, mode&^drop&0o7777)
+}
+
+// timesOf reads the times that a SETATTR sets. Seconds may be negative.
+func timesOf(in *fuse.SetAttrIn) (ts [2]unix.Timespec, ok bool) {
+	ts[0].Nsec, ts[1].Nsec = unix.UTIME_OMIT, unix.UTIME_OMIT
+	if in.Valid&fuse.FATTR_ATIME != 0 {
+		ok = true
+		ts[0] = unix.Timespec{Sec: int64(in.Atime), Nsec: int64(in.Atimensec)}
+		if in.Valid&fuse.FATTR_ATIME_NOW != 0 {
+			ts[0] = unix.Timespec{Nsec: unix.UTIME_NOW}
+		}
+	}
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		ok = true
+		ts[1] = unix.Timespec{Sec: int64(in.Mtime), Nsec: int64(in.Mtimensec)}
+		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+			ts[1] = unix.Timespec{Nsec: unix.UTIME_NOW}
+		}
+	}
+	return ts, ok
+}
+
+// truncate sets the size of an upper file.
+func (f *FS) truncate(n *node, size int64) error {
+	if n.typ != unix.S_IFREG {
+		return unix.EINVAL
+	}
+	fd, done, err := f.upperData(n, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return sys.Ftruncate(fd, size)
+}
