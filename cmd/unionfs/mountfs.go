@@ -1,5 +1,3 @@
-//go:build fsready
-
 package main
 
 import (
