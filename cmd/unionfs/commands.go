@@ -17,6 +17,8 @@ type command struct {
 	short string // one line without a full stop, for the list of commands
 	long  string // what the command does, ready wrapped, ending in a newline
 	flags *pflag.FlagSet
+	// hidden leaves the command out of the list of commands.
+	hidden bool
 	// run does the work. args are the arguments that are no flags. Its error is
 	// printed and becomes the exit code, see exitCode.
 	run func(ctx context.Context, std stdio, args []string) error
@@ -40,6 +42,7 @@ func commands() []*command {
 		newUmountCommand(),
 		newPsCommand(),
 		newVersionCommand(),
+		newDemoImageCommand(),
 	}
 }
 

@@ -57,6 +57,9 @@ COMMANDS
 
 func printList(w io.Writer, table []*command) {
 	for _, c := range table {
+		if c.hidden {
+			continue
+		}
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
 	}
 }

@@ -23,11 +23,8 @@ var trees embed.FS
 // Created is the time of every file and of the image itself.
 var Created = time.Date(2025, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// Workdir is the directory that Cmd starts in.
-const Workdir = "/srv/app"
-
-// Cmd is the command that a container of the image runs.
-func Cmd() []string { return []string{"./server.py"} }
+// Name is what the image is called in the layout that Write makes.
+const Name = "webapp:1.0"
 
 // A Layer is one of the three trees.
 type Layer struct {

@@ -3,10 +3,16 @@ package demoimage
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 func names(t *testing.T, blob []byte) map[string]*tar.Header {
@@ -74,5 +80,42 @@ func TestTarIsTheSameEveryTime(t *testing.T) {
 		if !slices.Equal(one, two) {
 			t.Errorf("%s: two tars differ", layer.CreatedBy)
 		}
+	}
+}
+
+func TestWriteMakesALayoutAndOnlyInAnEmptyDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index ispec.Index
+	if err := json.Unmarshal(text, &index); err != nil {
+		t.Fatal(err)
+	}
+	if len(index.Manifests) != 1 || index.Manifests[0].Annotations[ispec.AnnotationRefName] != Name {
+		t.Errorf("index.json is %s", text)
+	}
+	blobs, err := os.ReadDir(filepath.Join(dir, "blobs", "sha256"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(blobs) != 5 {
+		t.Errorf("%d blobs, want three layers, a configuration and a manifest", len(blobs))
+	}
+	for _, b := range blobs {
+		content, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", b.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := digest.FromBytes(content).Encoded(); got != b.Name() {
+			t.Errorf("blob %s has digest %s", b.Name(), got)
+		}
+	}
+	if err := Write(dir); err == nil {
+		t.Error("wrote over a directory that is not empty")
 	}
 }
