@@ -1,6 +1,7 @@
 package demoimage
 
 import (
+	_ "crypto/sha256" // the hash that go-digest looks up
 	"encoding/json"
 	"errors"
 	"fmt"
