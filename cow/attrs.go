@@ -33,7 +33,7 @@ func (p *Prepared) copyXattrs() (acls []string, err error) {
 		switch {
 		case name == aclAccess || name == aclDefault:
 			acls = append(acls, name)
-		case whiteout.IsMark(name):
+		case p.r.Namespace.Interprets(name):
 			// Said of the source's layer, not of the object.
 		case name == attrEVM:
 			// A seal over the source's inode number, wrong on any other

@@ -117,6 +117,25 @@ func IsMark(attr string) bool {
 	return false
 }
 
+// Interprets tells whether a mount of this namespace takes attr for a mark, and
+// so does not copy it with the object: all marks under its own prefix, and the
+// few of others that ReadMarks believes. The other namespace's marks are
+// ordinary attributes to it, as in the kernel.
+func (ns Namespace) Interprets(attr string) bool {
+	if strings.HasPrefix(attr, fuseOverlayfsPrefix) {
+		return true
+	}
+	if p := ns.prefix(); strings.HasPrefix(attr, p) {
+		return !strings.HasPrefix(attr[len(p):], escapePart)
+	}
+	for _, m := range [...]Mark{Opaque, XWhiteout} {
+		if attr == Trusted.Attr(m) || attr == User.Attr(m) {
+			return true
+		}
+	}
+	return false
+}
+
 // Get reads a mark of name in dirfd ("" is dirfd itself). ENODATA: not set.
 func (ns Namespace) Get(dirfd int, name string, m Mark) ([]byte, error) {
 	return sys.ReadXattr(dirfd, name, ns.Attr(m))
