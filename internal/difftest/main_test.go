@@ -92,9 +92,13 @@ var unionfsBinary = sync.OnceValues(func() (string, error) {
 	return out, BuildUnionfs(".", out, raceEnabled)
 })
 
-// unionfs is the target under test with the given mount options.
+// unionfs is the target under test with the given mount options. With
+// UNIONFS_BINARY=kernel it is kernel overlayfs: then the tests test themselves.
 func unionfs(t testing.TB, options string) Target {
 	t.Helper()
+	if os.Getenv("UNIONFS_BINARY") == "kernel" {
+		return Kernel{Options: options}
+	}
 	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
 		t.Skip("needs /dev/fuse")
 	}
@@ -105,7 +109,7 @@ func unionfs(t testing.TB, options string) Target {
 	if options == "" {
 		options = "allow_other"
 	}
-	return Daemon{Label: "unionfs", Command: bin, Args: []string{"--foreground"}, Options: options}
+	return Daemon{Label: "unionfs", Command: bin, Args: []string{"mount", "--foreground"}, Options: options}
 }
 
 // start makes a started runner that is closed at the end of the test.

@@ -93,7 +93,8 @@ func callList(_ *worker, op Op) (string, error) {
 			item += "!twice"
 		}
 		seen[e.name] = true
-		if e.name == ".." && op.Path == "." {
+		if e.name == ".." {
+			// Its number is not what the kernel promises in an overlay.
 			items = append(items, item)
 			continue
 		}
