@@ -67,16 +67,17 @@ func knownFiles(d dataFolder, n int) []*Workload {
 // residentGrowth is the resident memory of the daemon, in bytes, before and
 // after all files were looked at.
 func residentGrowth(ctx context.Context, s *sample) (before, after float64, err error) {
-	if s.mount.daemon == 0 {
+	daemon := s.mount.daemon()
+	if daemon == 0 {
 		return 0, 0, errors.New("the daemon's process was not found")
 	}
-	if before, err = resident(s.mount.daemon); err != nil {
+	if before, err = resident(daemon); err != nil {
 		return 0, 0, err
 	}
 	if _, err := s.sh(ctx, findScript, "."); err != nil {
 		return 0, 0, err
 	}
-	after, err = resident(s.mount.daemon)
+	after, err = resident(daemon)
 	return before, after, err
 }
 
@@ -98,7 +99,7 @@ func onlyDaemons(t *Target) string {
 // the same file.
 func sharedCache(d dataFolder, c Scale) *Workload {
 	return &Workload{
-		Name: "two-mounts-cache", Group: "size", Title: fmt.Sprintf("page cache of two mounts reading one file of %d MiB", c.BigMiB),
+		Name: "two-mounts-cache", Group: "size", Title: fmt.Sprintf("page cache, two mounts read %d MiB", c.BigMiB),
 		Unit: unitMiB, NotInMean: "not a time", Cold: true, Not: onlyMounts,
 		Layers: onceLayer(func() (string, error) { return d.big(c.BigMiB) }),
 		Measure: func(ctx context.Context, s *sample) (used float64, err error) {

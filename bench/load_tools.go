@@ -1,6 +1,9 @@
 package bench
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // toolWorkloads are what developers and image builds do.
 func toolWorkloads(d dataFolder, c Scale) []*Workload {
@@ -8,7 +11,7 @@ func toolWorkloads(d dataFolder, c Scale) []*Workload {
 	repository := layer(d.set("git"))
 	list := []*Workload{
 		{
-			Name: "git-status", Group: group, Title: "git status, warm", Tools: []string{"git"}, Layers: repository, Changes: true,
+			Name: "git-status", Group: group, Title: "git status, warm", Tools: []string{"git"}, Layers: repository,
 			Measure: warmThen(script(gitScript + `git status --porcelain`)),
 		},
 		{
@@ -16,10 +19,10 @@ func toolWorkloads(d dataFolder, c Scale) []*Workload {
 			Measure: once(script(gitScript + `git checkout -q other`)),
 		},
 		{
-			Name: "go-build", Group: group, Title: "go build " + c.Package, Layers: layer(d.set("go")), Changes: true,
+			Name: "go-build", Group: group, Title: "go build " + strings.Join(c.Packages, " "), Layers: layer(d.set("go")), Changes: true,
 			Measure: once(func(s *sample) Job {
 				return Job{
-					Kind: "exec", Dir: s.path("src"), Argv: []string{s.path("bin/go"), "build", "-o", "/dev/null", c.Package},
+					Kind: "exec", Dir: s.path("src"), Argv: append([]string{s.path("bin/go"), "build", "-o", "/dev/null"}, c.Packages...),
 					Env: []string{"GOROOT=" + s.tree, "GOCACHE=" + s.path("cache"), "GOFLAGS=", "GOTOOLCHAIN=local", "GODEBUG=", "GOGC=100", "GOENV=off"},
 				}
 			}),

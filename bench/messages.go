@@ -174,7 +174,7 @@ func gated(ctx context.Context, s *space, job Job, begin func() error) error {
 		_, err := s.job(ctx, job)
 		return err
 	}
-	c, err := startClient(s.command(ctx, s.worker...), job)
+	c, err := startClient(s.command(ctx, "", s.worker...), job)
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (t *trace) count(device uint64, do func(begin func() error) error) (map[str
 	file := filepath.Join(t.dir, "trace")
 	begin := func() error {
 		time.Sleep(100 * time.Millisecond)
-		return os.Truncate(file, 0)
+		return os.WriteFile(file, nil, 0) // being opened for that empties it
 	}
 	if err := do(begin); err != nil {
 		return nil, err

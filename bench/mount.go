@@ -30,7 +30,6 @@ type mounted struct {
 	took   time.Duration
 	child  *exec.Cmd // a daemon in the foreground
 	ended  chan error
-	daemon int // process id of the daemon, 0 for none
 }
 
 // mount makes a new directory below parent and mounts the layers there, with an
@@ -72,8 +71,7 @@ func (m *mounted) start(ctx context.Context, s stack) error {
 		cwd, s.Lowers = shorten(s.Lowers)
 	}
 	// The daemon outlives the end of ctx: it is ended by unmount.
-	cmd := m.target.space.command(context.WithoutCancel(ctx), m.target.command(s)...)
-	cmd.Dir = cwd
+	cmd := m.target.space.command(context.WithoutCancel(ctx), cwd, m.target.command(s)...)
 	messages, err := os.Create(filepath.Join(m.dir, "messages"))
 	if err != nil {
 		return err
@@ -94,7 +92,8 @@ func (m *mounted) start(ctx context.Context, s stack) error {
 			return err
 		}
 		if ok {
-			m.took, m.device = time.Since(began), device
+			m.device = device
+			m.awaitAnswer(ctx, began)
 			break
 		}
 		select {
@@ -115,10 +114,31 @@ func (m *mounted) start(ctx context.Context, s stack) error {
 			return fmt.Errorf("no mount after %s: %s", mountTimeout, m.messages())
 		}
 	}
-	if m.target.fuse {
-		m.daemon = findDaemon(m.tree)
-	}
 	return nil
+}
+
+// daemon is the process that serves the mount, 0 when there is none to be seen.
+// It is looked for at each call: one that goes to the background does so after
+// the mount is there.
+func (m *mounted) daemon() int {
+	if !m.target.fuse {
+		return 0
+	}
+	return findDaemon(m.tree)
+}
+
+// awaitAnswer waits until the mount answers: a daemon may be seen in the mount
+// table before it serves. A mount in another namespace is asked by a worker,
+// whose own start is not part of the mount's time. What is wrong is seen when
+// the mount is used.
+func (m *mounted) awaitAnswer(ctx context.Context, began time.Time) {
+	if m.target.space.holder == nil {
+		_, _ = os.Stat(m.tree)
+		m.took = time.Since(began)
+		return
+	}
+	m.took = time.Since(began)
+	_, _ = m.target.space.job(ctx, Job{Kind: "readdir", Path: m.tree, Count: 1, Sync: true})
 }
 
 // messages is the end of what the mount command said.
@@ -141,12 +161,13 @@ func (m *mounted) unmount() error {
 	ctx, cancel := context.WithTimeout(context.Background(), unmountTimeout)
 	defer cancel()
 	var failed error
+	daemon := m.daemon()
 	if _, ok, _ := findMount(m.target.space.mountTable(), m.tree); ok {
 		failed = m.detach(ctx)
 	} else if m.child != nil {
 		_ = syscall.Kill(-m.child.Process.Pid, syscall.SIGTERM)
 	}
-	if err := m.awaitDaemon(ctx); err != nil {
+	if err := m.awaitDaemon(ctx, daemon); err != nil {
 		failed = errors.Join(failed, err)
 	}
 	if _, ok, _ := findMount(m.target.space.mountTable(), m.tree); ok {
@@ -171,7 +192,7 @@ func (m *mounted) detach(ctx context.Context) error {
 }
 
 // awaitDaemon waits until the daemon is gone, and kills it when it stays.
-func (m *mounted) awaitDaemon(ctx context.Context) error {
+func (m *mounted) awaitDaemon(ctx context.Context, daemon int) error {
 	if m.child != nil {
 		select {
 		case <-m.ended:
@@ -180,13 +201,13 @@ func (m *mounted) awaitDaemon(ctx context.Context) error {
 			return fmt.Errorf("the daemon of %s had to be killed", m.target.Name)
 		}
 	}
-	for m.daemon != 0 {
-		if !servesMount(m.daemon, m.tree) {
+	for daemon != 0 {
+		if !servesMount(daemon, m.tree) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			_ = syscall.Kill(m.daemon, syscall.SIGKILL)
+			_ = syscall.Kill(daemon, syscall.SIGKILL)
 			return fmt.Errorf("the daemon of %s had to be killed", m.target.Name)
 		case <-time.After(time.Millisecond):
 		}

@@ -47,20 +47,20 @@ type Options struct {
 // Scale is how much work each workload does.
 type Scale struct {
 	Name      string
-	ReadTree  string // below the go data set: what is walked and read
-	WriteTree string // below the go data set: what is copied, changed and removed
-	BigMiB    int    // size of the large file
-	Loops     int    // stat, negative lookup, readlink, open of one file
-	Files     int    // files of the open+read+close loop
-	Ops       int    // random 4 KiB operations and small appends
-	SyncOps   int    // random 4 KiB writes, each with fsync
-	Inserts   int    // SQLite transactions
-	DirSizes  []int  // entries of the directories that are listed
-	Layers    []int  // depths of the stacks
-	Clients   []int  // parallel clients
-	Known     []int  // files of the memory and mount time workloads
-	Package   string // what go build builds
-	All       bool   // the workloads that take long, too
+	ReadTree  string   // below the go data set: what is walked and read
+	WriteTree string   // below the go data set: what is copied, changed and removed
+	BigMiB    int      // size of the large file
+	Loops     int      // stat, negative lookup, readlink, open of one file
+	Files     int      // files of the open+read+close loop
+	Ops       int      // random 4 KiB operations and small appends
+	SyncOps   int      // random 4 KiB writes, each with fsync
+	Inserts   int      // SQLite transactions
+	DirSizes  []int    // entries of the directories that are listed
+	Layers    []int    // depths of the stacks
+	Clients   []int    // parallel clients
+	Known     []int    // files of the memory and mount time workloads
+	Packages  []string // what go build builds
+	All       bool     // the workloads that take long, too
 }
 
 // FullScale is the measuring for docs and decisions; it takes an hour or so.
@@ -69,16 +69,17 @@ func FullScale() Scale {
 		Name: "full", ReadTree: "src", WriteTree: "src", BigMiB: 1024,
 		Loops: 200_000, Files: 20_000, Ops: 50_000, SyncOps: 500, Inserts: 2000,
 		DirSizes: []int{10, 1000, 100_000}, Layers: []int{1, 8, 32, 128}, Clients: []int{1, 2, 4, 8},
-		Known: []int{10_000, 100_000, 1_000_000}, Package: "cmd/gofmt", All: true,
+		Known: []int{10_000, 100_000, 1_000_000}, Packages: []string{"cmd/gofmt"}, All: true,
 	}
 }
 
 // QuickScale is the measuring of about two minutes.
 func QuickScale() Scale {
 	return Scale{
-		Name: "quick", ReadTree: "src/cmd", WriteTree: "src/internal", BigMiB: 128,
-		Loops: 50_000, Files: 3000, Ops: 5000, SyncOps: 50, Inserts: 200,
+		Name: "quick", ReadTree: "src/cmd", WriteTree: "src/net", BigMiB: 128,
+		Loops: 20_000, Files: 2000, Ops: 2000, SyncOps: 50, Inserts: 50,
 		DirSizes: []int{1000}, Layers: []int{32}, Clients: []int{4},
-		Known: []int{10_000}, Package: "strings",
+		// These two need no other package, the runtime least of all.
+		Known: []int{10_000}, Packages: []string{"math", "unicode"},
 	}
 }

@@ -58,12 +58,18 @@ func (s *space) mountTable() string {
 	return fmt.Sprintf("/proc/%d/mountinfo", s.holder.cmd.Process.Pid)
 }
 
-// command is a command in the space and in a process group of its own, so that
-// Ctrl-C on the terminal does not reach it; the end of ctx kills the group.
-func (s *space) command(ctx context.Context, argv ...string) *exec.Cmd {
+// command is a command in the space, in directory dir unless that is empty, and
+// in a process group of its own, so that Ctrl-C on the terminal does not reach
+// it; the end of ctx kills the group.
+func (s *space) command(ctx context.Context, dir string, argv ...string) *exec.Cmd {
+	if dir != "" {
+		// Within the namespace: overlayfs does not take layers by a working
+		// directory that lies in another one.
+		argv = append([]string{"env", "--chdir=" + dir}, argv...)
+	}
 	if s.holder != nil {
 		pid := strconv.Itoa(s.holder.cmd.Process.Pid)
-		argv = append([]string{"nsenter", "--target", pid, "--user", "--mount", "--wd=.", "--preserve-credentials", "--"}, argv...)
+		argv = append([]string{"nsenter", "--target", pid, "--user", "--mount", "--preserve-credentials", "--"}, argv...)
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -74,8 +80,7 @@ func (s *space) command(ctx context.Context, argv ...string) *exec.Cmd {
 
 // run runs a command to its end; its messages are part of the error.
 func (s *space) run(ctx context.Context, dir string, argv ...string) error {
-	cmd := s.command(ctx, argv...)
-	cmd.Dir = dir
+	cmd := s.command(ctx, dir, argv...)
 	var messages tail
 	cmd.Stdout, cmd.Stderr = &messages, &messages
 	if err := cmd.Run(); err != nil {
@@ -86,7 +91,7 @@ func (s *space) run(ctx context.Context, dir string, argv ...string) error {
 
 // job gives a job to a new worker process and waits for the outcome.
 func (s *space) job(ctx context.Context, job Job) (Outcome, error) {
-	c, err := startClient(s.command(ctx, s.worker...), job)
+	c, err := startClient(s.command(ctx, "", s.worker...), job)
 	if err != nil {
 		return Outcome{}, err
 	}

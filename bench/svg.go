@@ -81,7 +81,7 @@ func (r *Report) draw() chart {
 	}
 	a := r.axisOf()
 	c.One = a.x(1)
-	c.Sub = fmt.Sprintf("shorter is faster, 1 is the kernel; medians; Linux %s, %s, %s", r.Environment.Kernel, r.Environment.CPU, r.Environment.Filesystem)
+	c.Sub = fmt.Sprintf("right of the line at 1 is slower, left is faster; medians; Linux %s, %s, %s", r.Environment.Kernel, r.Environment.CPU, r.Environment.Filesystem)
 	colours, x := r.colours(columns), 16
 	for _, i := range columns {
 		c.Legend = append(c.Legend, legend{x, colours[i], r.Targets[i].Name})
@@ -109,7 +109,10 @@ func (r *Report) draw() chart {
 		}
 	}
 	add("geometric mean", true, func(i int) float64 { return r.mean(r.Targets[i].Name) })
-	for _, w := range r.Workloads {
+	for _, w := range r.measured() {
+		if w.Unit != unitSeconds {
+			continue
+		}
 		add(w.Title, false, func(i int) float64 { return w.Results[i].Ratio })
 	}
 	c.Bottom = y
@@ -244,7 +247,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		page.Columns = append(page.Columns, r.Targets[i].Name)
 		page.Means = append(page.Means, ratioText(r.mean(r.Targets[i].Name)))
 	}
-	for _, w := range r.Workloads {
+	for _, w := range r.measured() {
 		row := pageRow{Title: w.Title}
 		if w.Group != group {
 			group = w.Group

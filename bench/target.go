@@ -110,7 +110,7 @@ func kernelCommand(userxattr bool) func(stack) []string {
 
 func unionfsCommand(binary string, mode unionfsMode) func(stack) []string {
 	return func(s stack) []string {
-		argv := []string{binary, "mount", "--upper", s.Upper, "--work", s.Work}
+		argv := []string{binary, "mount", "--upper", s.Upper, "--work", s.Work, "--log", s.Upper + ".log"}
 		for _, o := range mode.options {
 			argv = append(argv, "-o", o)
 		}

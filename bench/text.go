@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -26,7 +27,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 	}
 	fmt.Fprintln(tw)
-	for _, row := range r.Workloads {
+	for _, row := range r.measured() {
 		fmt.Fprint(tw, title(row.Title))
 		for _, i := range columns {
 			result := row.Results[i]
@@ -65,7 +66,7 @@ const tableTitle = "median ±MAD, ratio to the kernel"
 // titleWidth is the width of the first column.
 func (r *Report) titleWidth() int {
 	width := utf8.RuneCountInString(tableTitle)
-	for _, row := range r.Workloads {
+	for _, row := range r.measured() {
 		width = max(width, utf8.RuneCountInString(row.Title))
 	}
 	return width
@@ -113,6 +114,17 @@ func (r *Report) columns() []int {
 
 // showsRatio says whether a target has another one as its baseline.
 func (r *Report) showsRatio(i int) bool { return r.Targets[i].Name != r.Targets[i].Baseline }
+
+// measured are the workloads with a sample on at least one target.
+func (r *Report) measured() []WorkloadReport {
+	var list []WorkloadReport
+	for _, row := range r.Workloads {
+		if slices.ContainsFunc(row.Results, func(result *Result) bool { return len(result.Samples) > 0 }) {
+			list = append(list, row)
+		}
+	}
+	return list
+}
 
 // mean is the geometric mean of a target, 0 for none.
 func (r *Report) mean(target string) float64 {

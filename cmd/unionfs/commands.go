@@ -41,6 +41,7 @@ func commands() []*command {
 		newMountCommand(),
 		newUmountCommand(),
 		newPsCommand(),
+		newBenchCommand(),
 		newVersionCommand(),
 		newDemoImageCommand(),
 	}
