@@ -221,6 +221,9 @@ func (d *daemon) abort() error {
 
 // finish flushes, lets go of the directories and tells those who wait.
 func (d *daemon) finish() error {
+	if d.control != nil {
+		d.control.Quiesce()
+	}
 	err := d.filesystem.Close()
 	if rerr := d.plan.leftovers.remove(); err == nil {
 		err = rerr
@@ -270,6 +273,11 @@ func (d *daemon) status() (control.Status, error) {
 		return control.Status{}, fmt.Errorf("encode the filesystem's status: %w", err)
 	}
 	p := d.plan
+	options := p.req.parsed
+	options.Upper, options.Work, options.Lowers = p.upper, p.work, nil
+	for _, l := range p.lowers.Layers {
+		options.Lowers = append(options.Lowers, l.Dir)
+	}
 	logPath := ""
 	if d.logFile != nil {
 		logPath = d.logFile.Name()
@@ -278,7 +286,7 @@ func (d *daemon) status() (control.Status, error) {
 		Mountpoint: p.mountpoint, Source: p.req.label,
 		Layers: p.lowers.Layers, Image: p.lowers.Image, ImageLayers: p.lowers.ImageLayers,
 		Upper: p.upper, Work: p.work, Ephemeral: p.req.opts.Ephemeral,
-		PID: os.Getpid(), IO: string(st.IO), Options: p.req.parsed.String(),
+		PID: os.Getpid(), IO: string(st.IO), Options: options.String(),
 		Log: logPath, Version: version, Started: d.started, Filesystem: raw,
 	}, nil
 }

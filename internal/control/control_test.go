@@ -168,6 +168,35 @@ func TestSecondFreezeWaitsForTheFirst(t *testing.T) {
 	}
 }
 
+func TestQuiesceDropsTheFreezeAndCallsNobody(t *testing.T) {
+	f := start(t)
+	holder, waiter, watcher := dial(t), dial(t), dial(t)
+	if err := holder.Freeze(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	end, err := watcher.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan error, 1)
+	go func() { waits <- waiter.Freeze(context.Background(), time.Minute) }()
+	f.server.Quiesce()
+	if n := f.frozen.Load(); n != 0 {
+		t.Errorf("frozen %d times after Quiesce", n)
+	}
+	if err := <-waits; !errors.Is(err, syscall.ESHUTDOWN) {
+		t.Errorf("a freeze that waited: %v", err)
+	}
+	f.syncErr = errors.New("sync was called")
+	if err := holder.Sync(t.Context()); !errors.Is(err, syscall.ESHUTDOWN) {
+		t.Errorf("sync: %v", err)
+	}
+	f.finish(nil)
+	if err := end(t.Context()); err != nil {
+		t.Errorf("watch: %v", err)
+	}
+}
+
 func TestWatchTellsTheResult(t *testing.T) {
 	f := start(t)
 	end, err := dial(t).Watch(t.Context())

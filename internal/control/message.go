@@ -59,7 +59,7 @@ type Status struct {
 	Ephemeral   bool      `json:"ephemeral,omitempty"`
 	PID         int       `json:"pid"`
 	IO          string    `json:"io"`
-	Options     string    `json:"options,omitempty"` // as mountopt formats them
+	Options     string    `json:"options,omitempty"` // as for -o, with all directories
 	Log         string    `json:"log,omitempty"`
 	Version     string    `json:"version"`
 	Started     time.Time `json:"started"`

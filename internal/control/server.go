@@ -41,7 +41,12 @@ type Server struct {
 	ended    chan struct{} // closed by Finish
 	wg       sync.WaitGroup
 
+	ending context.Context    // ends with Quiesce
+	quiet  context.CancelFunc // ends ending
+	ops    sync.RWMutex       // held shared by operations; taken before mu
+
 	mu    sync.Mutex
+	drop  func() bool       // guarded by mu: ends the freeze there is; nil without one
 	final error             // guarded by mu: result of the daemon, set by Finish
 	conns map[net.Conn]bool // guarded by mu: value is true while a wait is to be answered
 }
@@ -68,15 +73,34 @@ func (d *Dir) Listen(major, minor uint32, h Handlers) (*Server, error) {
 		handlers: h, ln: ln, path: path,
 		frozen: make(chan struct{}, 1), ended: make(chan struct{}), conns: make(map[net.Conn]bool),
 	}
+	s.ending, s.quiet = context.WithCancel(context.Background())
 	s.wg.Add(1)
 	go s.accept()
 	return s, nil
+}
+
+// errEnding answers operations that come too late.
+var errEnding = fmt.Errorf("the mount is ending: %w", syscall.ESHUTDOWN)
+
+// Quiesce ends the calling of handlers: a freeze is dropped, operations under
+// way are waited for, and later ones fail. Clients can still wait for the end.
+func (s *Server) Quiesce() {
+	s.quiet()
+	s.ops.Lock()
+	defer s.ops.Unlock()
+	s.mu.Lock()
+	drop := s.drop
+	s.mu.Unlock()
+	if drop != nil {
+		drop()
+	}
 }
 
 // Finish answers every wait with err, the result of the daemon's work, closes
 // all connections and removes the socket. It must be called once, when
 // everything else is done.
 func (s *Server) Finish(err error) {
+	s.Quiesce()
 	// The name goes first: a new mount may get the same device number as soon
 	// as this one is gone.
 	_ = os.Remove(s.path)
@@ -224,10 +248,18 @@ func (s *Server) serve(conn net.Conn) {
 
 // do performs one request.
 func (ses *session) do(ctx context.Context, req Request) Response {
-	h := &ses.server.handlers
+	s := ses.server
+	if req.Op == OpWait {
+		return fail(s.awaitEnd(ctx))
+	}
+	s.ops.RLock()
+	defer s.ops.RUnlock()
+	if s.ending.Err() != nil {
+		return fail(errEnding)
+	}
 	switch req.Op {
 	case OpStatus:
-		st, err := h.Status()
+		st, err := s.handlers.Status()
 		if err != nil {
 			return fail(err)
 		}
@@ -242,11 +274,10 @@ func (ses *session) do(ctx context.Context, req Request) Response {
 		ses.thaw = nil
 		return fail(thaw())
 	case OpSync:
-		return fail(h.Sync())
+		return fail(s.handlers.Sync())
 	case OpStop:
-		return fail(h.Stop())
-	case OpWait:
-		return fail(ses.server.awaitEnd(ctx))
+		return fail(s.handlers.Stop())
+	case OpWait: // done above
 	}
 	return fail(fmt.Errorf("unknown operation %q: %w", req.Op, syscall.EOPNOTSUPP))
 }
@@ -263,11 +294,14 @@ func (ses *session) freeze(ctx context.Context, d time.Duration) error {
 	}
 	select {
 	case s.frozen <- struct{}{}:
-	case <-s.ended:
-		return errors.New("the mount is ending")
+	case <-s.ending.Done():
+		return errEnding
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ending, cancel)()
 	if err := s.handlers.Freeze(ctx); err != nil {
 		<-s.frozen
 		return err
@@ -276,11 +310,13 @@ func (ses *session) freeze(ctx context.Context, d time.Duration) error {
 	drop := func() (dropped bool) {
 		once.Do(func() {
 			s.handlers.Thaw()
+			s.setDrop(nil)
 			<-s.frozen
 			dropped = true
 		})
 		return dropped
 	}
+	s.setDrop(drop)
 	timer := time.AfterFunc(d, func() { drop() })
 	ses.thaw = func() error {
 		timer.Stop()
@@ -290,6 +326,12 @@ func (ses *session) freeze(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 	return nil
+}
+
+func (s *Server) setDrop(drop func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop = drop
 }
 
 // markWaiting keeps Finish from closing a connection that waits for the end.
