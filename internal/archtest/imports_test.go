@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"cow":               {"internal/sys", "whiteout"},
 	"fs":                {"internal/stack", "cow", "whiteout", "internal/sys"},
 	"internal/pack":     {"internal/stack", "whiteout", "internal/sys"},
-	"internal/image":    {"internal/pack", "internal/tarlayer"},
+	"internal/image":    {"internal/pack", "internal/tarlayer", "internal/stack", "whiteout", "internal/sys"},
 	"internal/inspect":  {"internal/stack", "internal/image"},
 	"bench":             {"mountinfo", "internal/mountopt"},
 

@@ -27,6 +27,9 @@ type Part struct {
 	CreatedBy string
 	// Retry packs again that often when files changed while they were read.
 	Retry int
+	// Packed, where not nil, is called when the layers were read; its error ends
+	// the commit.
+	Packed func() error
 }
 
 // CommitRequest is what a new image is made of.
@@ -171,6 +174,11 @@ func (d *draft) addPacked(ctx context.Context, p Part, top bool) error {
 	res, err := d.pack(ctx, p)
 	if err != nil {
 		return err
+	}
+	if p.Packed != nil {
+		if err := p.Packed(); err != nil {
+			return err
+		}
 	}
 	d.packed = append(d.packed, res)
 	h := ispec.History{Created: d.config.Created, CreatedBy: p.CreatedBy, EmptyLayer: res.Counts.Entries == 0}

@@ -142,7 +142,7 @@ func (x *extractor) entry(h *tar.Header, data io.Reader) error {
 		}
 		return x.ns.SetOpaque(parent, "")
 	case whiteout.Reserved:
-		if base == whiteout.Prefix || strings.HasPrefix(base, whiteout.Prefix+".") && base != whiteout.OpaqueName && !strings.HasPrefix(base, ".wh..wh.") {
+		if base == whiteout.Prefix || base == whiteout.OCIName(".") || base == whiteout.OCIName("..") {
 			return fmt.Errorf("%w: a whiteout of nothing", ErrCorrupt)
 		}
 		return nil // bookkeeping of AUFS

@@ -19,12 +19,8 @@ import (
 
 // ImportRequest makes an image of one layer out of a root filesystem's tar.
 type ImportRequest struct {
-	Tar         io.Reader // plain, gzip or zstd; read to its end
-	Name        *Reference
-	Author      string
-	Message     string
-	Changes     []string
-	Commit      CommitRequest    // Created
+	Tar         io.Reader        // plain, gzip or zstd; read to its end
+	Commit      CommitRequest    // all but the parts
 	Compression pack.Compression // of a tar that comes plain; others stay as they are
 	Level       int
 }
@@ -41,7 +37,7 @@ func (s *Store) Import(ctx context.Context, req ImportRequest) (Committed, error
 		return Committed{}, err
 	}
 	c := req.Commit
-	c.Name, c.Author, c.Message, c.Changes, c.Op = req.Name, req.Author, req.Message, req.Changes, "import"
+	c.Op = "import"
 	d, err := t.newDraft(c)
 	if err != nil {
 		return Committed{}, err

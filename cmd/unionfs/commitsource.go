@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/unionfs-go/unionfs/internal/control"
+	"github.com/unionfs-go/unionfs/internal/image"
+	"github.com/unionfs-go/unionfs/internal/pack"
+	"github.com/unionfs-go/unionfs/mountinfo"
+)
+
+// commitSource is what a commit reads: an upper and the layers below it.
+type commitSource struct {
+	client *control.Client // of the mount that has the upper, or nil
+	upper  string
+	user   bool // marks are in user.overlay.*, where the upper itself does not tell
+	lowers []control.Layer
+	stack  layerStack
+}
+
+func (c *commitSource) close() {
+	c.stack.close()
+	if c.client != nil {
+		_ = c.client.Close() // ends a freeze too
+	}
+}
+
+// findCommitSource finds the mount that arg is the mountpoint or the upper of;
+// an upper that is not mounted comes with its lowers in the options.
+func findCommitSource(ctx context.Context, opts *CommitOptions, arg string) (*commitSource, error) {
+	c := &commitSource{user: opts.UserXattr}
+	m, merr := findMount(arg)
+	if merr == nil {
+		client, err := dialMount(&m)
+		if err != nil {
+			return nil, fmt.Errorf("commit %s: %w; commit its upper directory instead", arg, err)
+		}
+		return c, c.fromMount(ctx, client, arg, opts)
+	}
+	upper, err := resolveDir("upper", arg)
+	if err != nil {
+		return nil, err
+	}
+	client, st := mountOfUpper(ctx, upper)
+	if client != nil {
+		if len(opts.Lower) > 0 {
+			_ = client.Close()
+			return nil, usagef("%s is the upper of the mount %s, whose layers are known: leave --lower out", arg, st.Mountpoint)
+		}
+		return c, c.fromMount(ctx, client, arg, opts)
+	}
+	if len(opts.Lower) == 0 {
+		return nil, refusef("%s is not the mountpoint or the upper of a live mount; "+
+			"mount it, or name its lower layers, top first, with --lower", arg)
+	}
+	low, err := resolveSources(opts.Lower)
+	if err != nil {
+		return nil, err
+	}
+	c.upper, c.lowers = upper, low.Layers
+	return c, nil
+}
+
+// fromMount asks the daemon what the mount is made of.
+func (c *commitSource) fromMount(ctx context.Context, client *control.Client, arg string, opts *CommitOptions) error {
+	c.client = client
+	st, err := client.Status(ctx)
+	if err == nil && st.Upper == "" {
+		err = refusef("%s is mounted read-only: there is nothing to commit", arg)
+	}
+	if err == nil && len(opts.Lower) > 0 {
+		err = usagef("the layers of %s are known: leave --lower out", arg)
+	}
+	if err != nil {
+		c.close()
+		return err
+	}
+	var fs struct {
+		Namespace string `json:"namespace"`
+	}
+	if err := json.Unmarshal(st.Filesystem, &fs); err == nil {
+		c.user = fs.Namespace == "user"
+	}
+	c.upper, c.lowers = st.Upper, st.Layers
+	return nil
+}
+
+// mountOfUpper finds the live mount whose upper is the directory dir.
+func mountOfUpper(ctx context.Context, dir string) (*control.Client, control.Status) {
+	table, err := mountinfo.Mounts()
+	if err != nil {
+		return nil, control.Status{}
+	}
+	for _, m := range table.Ours() {
+		client, err := dialMount(&m)
+		if err != nil {
+			continue
+		}
+		st, err := client.Status(ctx)
+		if err == nil && st.Upper == dir {
+			return client, st
+		}
+		_ = client.Close()
+	}
+	return nil, control.Status{}
+}
+
+// freeze holds back writes until the upper is packed.
+func (c *commitSource) freeze(ctx context.Context, upper *image.Part) error {
+	if c.client == nil {
+		return nil
+	}
+	if err := c.client.Sync(ctx); err != nil {
+		return fmt.Errorf("flush the mount before reading it: %w", err)
+	}
+	if err := c.client.Freeze(ctx, 0); err != nil {
+		return fmt.Errorf("hold back writes: %w; --no-pause goes without", err)
+	}
+	upper.Pack.Frozen = true
+	upper.Retry = 0
+	upper.Packed = func() error {
+		if err := c.client.Thaw(ctx); err != nil {
+			return fmt.Errorf("writes were let through before all was read: %w; try again, or with --no-pause", err)
+		}
+		return nil
+	}
+	return nil
+}
+
+// group is neighbouring lower layers of one origin, or one directory.
+type group struct {
+	first   int // index in commitSource.lowers
+	n       int
+	name    string
+	diffIDs []digest.Digest // top first; none of a directory
+	cut     bool            // an opaque root hides what the image has below
+}
+
+// parts makes what the image is to be made of, bottom first.
+func (c *commitSource) parts(store *image.Store, po pack.Options) ([]image.Part, error) {
+	if err := c.stack.open(c.upper, c.user); err != nil {
+		return nil, err
+	}
+	for _, l := range c.lowers {
+		if l.Dir == "" {
+			return nil, refusef("layer %s is not a directory and cannot be committed yet", l.Name)
+		}
+		if err := c.stack.open(l.Dir, false); err != nil {
+			return nil, err
+		}
+	}
+	var parts []image.Part
+	groups := c.groups(store)
+	for i := len(groups) - 1; i >= 0; i-- {
+		g := groups[i]
+		img, err := findBase(store, g)
+		if err != nil {
+			return nil, err
+		}
+		if img != nil {
+			parts = append(parts, image.Part{Image: img})
+			continue
+		}
+		for j := g.first + g.n - 1; j >= g.first; j-- {
+			parts = append(parts, c.packed(j+1, po, "unionfs commit (lower directory)"))
+		}
+	}
+	return append(parts, c.packed(0, po, "unionfs commit")), nil
+}
+
+// packed is layer i of the stack as a part to be packed.
+func (c *commitSource) packed(i int, po pack.Options, createdBy string) image.Part {
+	s := c.stack.from(i)
+	s.adjust(&po)
+	return image.Part{Stack: s.stack(), Pack: po, CreatedBy: createdBy, Retry: 3}
+}
+
+func (c *commitSource) groups(store *image.Store) []group {
+	var out []group
+	for i, l := range c.lowers {
+		u, ok := store.UnpackedAt(l.Dir)
+		if !ok {
+			out = append(out, group{first: i, n: 1, name: l.Name})
+			continue
+		}
+		if k := len(out) - 1; k >= 0 && out[k].name == l.Name && out[k].diffIDs != nil && !out[k].cut {
+			out[k].n++
+			out[k].diffIDs = append(out[k].diffIDs, u.DiffID)
+			out[k].cut = u.Opaque
+			continue
+		}
+		out = append(out, group{first: i, n: 1, name: l.Name, diffIDs: []digest.Digest{u.DiffID}, cut: u.Opaque})
+	}
+	return out
+}
+
+// findBase finds the image that layers came from: the one of the name they were
+// mounted by, if it has these layers still, else any that has. Nil: none; the
+// layers are packed again.
+func findBase(store *image.Store, g group) (*image.Image, error) {
+	if g.diffIDs == nil {
+		return nil, nil
+	}
+	img, _, err := findImage(store, g.name)
+	if err == nil && img.Matches(g.diffIDs, g.cut) {
+		return img, nil
+	}
+	img, err = store.FindByLayers(g.diffIDs, g.cut)
+	if errors.Is(err, image.ErrNotFound) {
+		return nil, nil
+	}
+	return img, err
+}
