@@ -2,32 +2,43 @@ package difftest
 
 import "strings"
 
-// sameText compares what was observed word by word. Link counts of directories
-// (dn=) may differ where one side says 1, "not counted": the kernel does so for
-// merged directories, and programs that use the count know it.
-func sameText(a, b string) bool {
-	if a == b {
+// comparer compares what was observed word by word.
+type comparer struct{ laxTimes, laxLinks bool }
+
+// same compares an observation of the oracle with one of the subject. Link
+// counts of directories (dn=) may differ where one side says 1, "not counted":
+// the kernel does so for merged directories, and programs that use the count
+// know it.
+func (c comparer) same(oracle, subject string) bool {
+	if oracle == subject {
 		return true
 	}
-	wa, wb := strings.Split(a, " "), strings.Split(b, " ")
+	wa, wb := strings.Split(oracle, " "), strings.Split(subject, " ")
 	if len(wa) != len(wb) {
 		return false
 	}
 	for i := range wa {
-		if wa[i] == wb[i] {
+		if c.laxLinks && strings.HasPrefix(wa[i], "first=") && strings.HasPrefix(wb[i], "first=") && wa[1] != "f" {
 			continue
 		}
-		uncounted := wa[i] == "dn=1" || wb[i] == "dn=1"
-		if !uncounted || !strings.HasPrefix(wa[i], "dn=") || !strings.HasPrefix(wb[i], "dn=") {
+		if wa[i] != wb[i] && !c.sameWord(wa[i], wb[i]) {
 			return false
 		}
 	}
 	return true
 }
 
+func (c comparer) sameWord(a, b string) bool {
+	if c.laxTimes && a == "m=now" && strings.HasPrefix(b, "m=") {
+		return true
+	}
+	uncounted := a == "dn=1" || b == "dn=1"
+	return uncounted && strings.HasPrefix(a, "dn=") && strings.HasPrefix(b, "dn=")
+}
+
 // treeMismatch compares two dumps.
-func treeMismatch(phase string, a, b []string) *Mismatch {
-	onlyA, onlyB := onlyIn(a, b)
+func (c comparer) treeMismatch(phase string, a, b []string) *Mismatch {
+	onlyA, onlyB := c.onlyIn(a, b)
 	if onlyA == "" && onlyB == "" {
 		return nil
 	}
@@ -35,7 +46,7 @@ func treeMismatch(phase string, a, b []string) *Mismatch {
 }
 
 // onlyIn gives the lines that only one of two lists has, one string per list.
-func onlyIn(a, b []string) (onlyA, onlyB string) {
+func (c comparer) onlyIn(a, b []string) (onlyA, onlyB string) {
 	var outA, outB []string
 	left := map[string][]string{} // first word -> lines of b with it
 	for _, l := range b {
@@ -45,7 +56,7 @@ func onlyIn(a, b []string) (onlyA, onlyB string) {
 		k := key(l)
 		found := false
 		for i, m := range left[k] {
-			if sameText(l, m) {
+			if c.same(l, m) {
 				left[k] = append(append([]string{}, left[k][:i]...), left[k][i+1:]...)
 				found = true
 				break

@@ -43,7 +43,7 @@ func firstSeed(t *testing.T) uint64 {
 
 // generated runs one random case.
 func generated(r *Runner, v Variant, seed uint64, n int) (*Mismatch, Case, error) {
-	g := NewGenerator(seed)
+	g := NewGenerator(seed, v)
 	c := Case{Seed: seed, Variant: v.Name, Layers: g.Layers()}
 	setup := &generatorPart{g: g, setup: true}
 	if seed%3 != 0 {

@@ -15,6 +15,7 @@ type Generator struct {
 	left  int
 	queue []Op // operations that follow the last one
 	setup bool // no handles are kept and nothing is only looked at
+	links bool // lower layers have hard links
 }
 
 // long is a name of the longest length.
@@ -23,9 +24,9 @@ var long = strings.Repeat("n", 251) + ".txt"
 // names are the names that get reused, so that operations meet.
 var names = []string{"a", "b", "c", "d", "e", "sub", ".wh.a", ".hid", "name with space", "\xff\xfe", long}
 
-// NewGenerator returns a generator for the given seed.
-func NewGenerator(seed uint64) *Generator {
-	return &Generator{r: rand.New(rand.NewPCG(seed, 0x756e696f6e6673)), m: newModel()}
+// NewGenerator returns a generator for the given seed and variant.
+func NewGenerator(seed uint64, v Variant) *Generator {
+	return &Generator{links: !v.NoLinks, r: rand.New(rand.NewPCG(seed, 0x756e696f6e6673)), m: newModel()}
 }
 
 // Layers makes the layers of a case, top first, and follows them.
@@ -82,6 +83,9 @@ func (g *Generator) layer(over bool) string {
 		g.fixtureFile(&b, p, own())
 	}
 	for range r.IntN(3) {
+		if !g.links {
+			break
+		}
 		fmt.Fprintf(&b, "link %s %s\n", free(), files[r.IntN(len(files))])
 	}
 	for range r.IntN(4) {

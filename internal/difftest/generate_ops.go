@@ -33,6 +33,9 @@ func (g *Generator) pickChange() Op {
 	case 7, 8, 9, 10, 11:
 		return g.pickRename()
 	case 12, 13:
+		if g.setup && !g.links {
+			return g.pickAttr()
+		}
 		return Op{Call: "link", Path: g.any("flpscb"), To: g.fresh()}
 	case 14:
 		return Op{Call: "symlink", Path: g.fresh(), To: g.oneOf("a", "b/c", "nowhere", "../a", "loop")}

@@ -67,7 +67,7 @@ func runLive(t *testing.T, target Target, layers []string, f func(l *live)) {
 	})
 	f(l)
 	if after := l.rawLayers(); !slices.Equal(l.before, after) {
-		was, is := onlyIn(l.before, after)
+		was, is := comparer{}.onlyIn(l.before, after)
 		t.Errorf("a lower layer changed: %s\n->\n%s", was, is)
 	}
 }

@@ -3,7 +3,9 @@ package difftest
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +30,40 @@ type Op struct {
 	Data  string `json:"data,omitempty"` // text, repeated up to Len bytes
 	Hex   string `json:"hex,omitempty"`  // attribute value
 	Look  bool   `json:"look,omitempty"` // stat Path and To afterwards
+}
+
+// opFields is Op without its methods.
+type opFields Op
+
+// MarshalJSON writes names that are no UTF-8, which JSON cannot hold, as quoted
+// Go strings.
+func (op Op) MarshalJSON() ([]byte, error) {
+	op.Path, op.To = quoteBytes(op.Path), quoteBytes(op.To)
+	return json.Marshal(opFields(op))
+}
+
+// UnmarshalJSON is the inverse of MarshalJSON.
+func (op *Op) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, (*opFields)(op)); err != nil {
+		return err
+	}
+	for _, p := range []*string{&op.Path, &op.To} {
+		if len(*p) > 0 && (*p)[0] == '"' {
+			s, err := strconv.Unquote(*p)
+			if err != nil {
+				return fmt.Errorf("unquote %s: %w", *p, err)
+			}
+			*p = s
+		}
+	}
+	return nil
+}
+
+func quoteBytes(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strconv.Quote(s)
 }
 
 // String is the operation as one line of JSON.

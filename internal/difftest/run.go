@@ -3,9 +3,11 @@ package difftest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -76,6 +78,7 @@ type run struct {
 	da, db Dirs
 	before []string // raw dump of all lower layers
 	did    []Op
+	cmp    comparer
 }
 
 // Run runs a case with its own operations. It returns nil, nil when the targets
@@ -125,6 +128,7 @@ func (x *run) prepare(c Case, setup Source) ([]Op, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.cmp = comparer{laxTimes: v.LaxTimes, laxLinks: v.LaxLinks}
 	did, err := x.setup(setup, v)
 	if err != nil {
 		return did, err
@@ -209,7 +213,7 @@ func (x *run) lowersChanged() (*Mismatch, error) {
 	if slices.Equal(x.before, after) {
 		return nil, nil
 	}
-	was, is := onlyIn(x.before, after)
+	was, is := comparer{}.onlyIn(x.before, after)
 	return &Mismatch{Phase: "lower", Oracle: "before: " + was, Subject: "after: " + is}, nil
 }
 
@@ -276,7 +280,7 @@ func (x *run) steps(src Source) (*Mismatch, error) {
 }
 
 func (x *run) agree(op Op, a, b Result) bool {
-	if a.Err == b.Err && sameText(a.Val, b.Val) {
+	if a.Err == b.Err && x.cmp.same(a.Val, b.Val) {
 		return true
 	}
 	for _, k := range x.Known {
@@ -301,7 +305,7 @@ func (x *run) trees() ([]string, *Mismatch, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return a, treeMismatch("tree", a, b), nil
+	return a, x.cmp.treeMismatch("tree", a, b), nil
 }
 
 func (x *run) marks() (*Mismatch, error) {
@@ -315,10 +319,38 @@ func (x *run) marks() (*Mismatch, error) {
 	}
 	a, b = x.neededMarks(a), x.neededMarks(b)
 	if slices.Equal(a, b) {
+		return x.copiedUp()
+	}
+	onlyA, onlyB := x.cmp.onlyIn(a, b)
+	return &Mismatch{Phase: "marks", Oracle: onlyA, Subject: onlyB}, nil
+}
+
+// copiedUp compares what is in the uppers at all: the kernel copies up at an
+// open for writing and the subject may do so later, but nothing may be in the
+// subject's upper that is not in the kernel's.
+func (x *run) copiedUp() (*Mismatch, error) {
+	var names [2]map[string]bool
+	for i, upper := range []string{x.da.Upper, x.db.Upper} {
+		names[i] = map[string]bool{}
+		err := filepath.WalkDir(upper, func(p string, _ fs.DirEntry, err error) error {
+			names[i][strings.TrimPrefix(p, upper)] = true
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var more []string
+	for p := range names[1] {
+		if !names[0][p] {
+			more = append(more, strconv.Quote(p))
+		}
+	}
+	if len(more) == 0 {
 		return nil, nil
 	}
-	onlyA, onlyB := onlyIn(a, b)
-	return &Mismatch{Phase: "marks", Oracle: onlyA, Subject: onlyB}, nil
+	slices.Sort(more)
+	return &Mismatch{Phase: "copied up", Oracle: "not in the upper", Subject: "in the upper: " + strings.Join(more, " ")}, nil
 }
 
 // neededMarks drops opaque marks of directories that have nothing below: the
@@ -379,5 +411,5 @@ func (x *run) again(phase string, target Target, d Dirs, want []string) (*Mismat
 	if err := errors.Join(err, mnt.Unmount()); err != nil {
 		return nil, err
 	}
-	return treeMismatch(phase, want, got), nil
+	return x.cmp.treeMismatch(phase, want, got), nil
 }

@@ -115,7 +115,7 @@ func wanted(want string, res Result) bool {
 	case strings.HasPrefix(want, "E") && !strings.Contains(want, " "):
 		return res.Err == want
 	}
-	return res.Err == "" && sameText(res.Val, want)
+	return res.Err == "" && comparer{}.same(res.Val, want)
 }
 
 // scriptSource checks what the oracle answers against what the script wants.
