@@ -44,6 +44,9 @@ func (f *FS) linkedNode(dir *node, name string, r *resolved) (*node, error) {
 		if !n.hasLinkLocked(dir, name) {
 			n.addLinkLocked(l)
 		}
+		if !l.below {
+			f.takeFromOrphan(n) // it has a name again that leads to it
+		}
 		n.mu.Unlock()
 		return n, nil
 	}
