@@ -25,6 +25,7 @@ need_demo() {
 	need_build
 	need fuse3 fusermount3
 	need tree tree
+	need jq jq
 }
 
 need_image() {
