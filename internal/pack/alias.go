@@ -70,27 +70,63 @@ func (t *aliasTree) add(path, source string) {
 }
 
 // noteIndexed remembers an upper file that the index keeps together with names
-// of the layers below.
-func (w *walker) noteIndexed(path string, o stack.Object) error {
+// of the layers below: by the origin it has, and by the file below it of the same
+// name, since the layers may have been copied after the origin was written.
+func (w *walker) noteIndexed(d *dir, name string, o stack.Object) error {
 	m := o.Marks()
-	if w.tw != nil || !m.HasNlink || !m.HasOrigin {
+	if w.tw != nil || !m.HasNlink || w.opt.LowersUnknown {
 		return nil
 	}
-	h, err := o.Xattr(w.opt.Namespace.Attr(whiteout.Origin))
-	if err != nil {
+	path := d.join(name)
+	if m.HasOrigin {
+		h, err := o.Xattr(w.opt.Namespace.Attr(whiteout.Origin))
+		if err != nil {
+			return err
+		}
+		if _, have := w.origins[string(h)]; !have && len(h) > 0 {
+			w.origins[string(h)] = path
+		}
+	}
+	if len(d.below) == 0 {
+		return nil
+	}
+	reals, err := w.lower.Find(d.below, stack.Search{Name: name})
+	if err != nil || len(reals) == 0 {
 		return err
 	}
-	if _, have := w.indexed[string(h)]; !have && len(h) > 0 {
-		w.indexed[string(h)] = path
+	a := reals[0].Object.Attr()
+	key := inode{a.Dev, a.Ino}
+	if _, have := w.indexed[key]; !have && a.Type() == unix.S_IFREG && a.Nlink > 1 {
+		w.indexed[key] = path
 	}
 	return nil
+}
+
+// aliasOf returns the upper file that the union shows in place of a lower one.
+func (w *walker) aliasOf(o stack.Object) (string, bool) {
+	a := o.Attr()
+	if a.Type() != unix.S_IFREG || a.Nlink < 2 {
+		return "", false
+	}
+	if path, ok := w.indexed[inode{a.Dev, a.Ino}]; ok {
+		return path, true
+	}
+	if len(w.origins) == 0 {
+		return "", false
+	}
+	h, err := o.Handle()
+	if err != nil {
+		return "", false // no handles there, so nothing of it is in an index
+	}
+	path, ok := w.origins[string(h)]
+	return path, ok
 }
 
 // findAliases looks through the union for the other names of the files that the
 // first pass noted. It costs a walk of all layers, and only where there are
 // such files.
 func (w *walker) findAliases() (*aliasTree, error) {
-	if len(w.indexed) == 0 || w.opt.LowersUnknown {
+	if len(w.indexed) == 0 && len(w.origins) == 0 {
 		return nil, nil
 	}
 	t := &aliasTree{}
@@ -125,15 +161,10 @@ func (w *walker) searchAliases(t *aliasTree, d stack.Entry, path string) error {
 			continue
 		}
 		top := e.Top()
-		a := top.Object.Attr()
-		if top.Layer == 0 || a.Nlink < 2 || a.Type() != unix.S_IFREG {
+		if top.Layer == 0 {
 			continue
 		}
-		h, err := top.Object.Handle()
-		if err != nil {
-			continue // no handles there, so nothing of it is in an index
-		}
-		if source, ok := w.indexed[string(h)]; ok {
+		if source, ok := w.aliasOf(top.Object); ok {
 			t.add(p, source)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +64,7 @@ const tries = 20
 // file writes one object that is no directory.
 func (w *walker) file(d *dir, name string, e stack.Entry) error {
 	path := d.join(name)
-	if err := w.noteIndexed(path, e.Top().Object); err != nil {
+	if err := w.noteIndexed(d, name, e.Top().Object); err != nil {
 		return pathError(path, err)
 	}
 	for try := 0; ; try++ {
@@ -74,7 +73,7 @@ func (w *walker) file(d *dir, name string, e stack.Entry) error {
 			return err
 		}
 		if try == tries {
-			return fmt.Errorf("pack %s: %w, %d times over; hold writes back or try later", path, ErrChanged, tries)
+			return pathError(path, fmt.Errorf("%w, %d times over; hold writes back or try later", ErrChanged, tries))
 		}
 		if try > 0 {
 			time.Sleep(time.Duration(try) * time.Millisecond)
@@ -97,7 +96,7 @@ var errRetry = errors.New("changed")
 func (w *walker) tryFile(d *dir, path string, e stack.Entry) (done bool, err error) {
 	h, typ, err := w.header(path, e.Top().Object)
 	if err != nil {
-		return false, wrapPath(path, err)
+		return false, pathError(path, err)
 	}
 	if typ == unix.S_IFSOCK {
 		w.counts.Skipped++
@@ -129,10 +128,10 @@ func (w *walker) tryFile(d *dir, path string, e stack.Entry) (done bool, err err
 		w.counts.Devices++
 		err = w.writeHeader(h)
 	default:
-		return true, fmt.Errorf("pack %s: %w: unknown file type %#o", path, ErrInput, typ)
+		return true, pathError(path, fmt.Errorf("%w: unknown file type %#o", ErrInput, typ))
 	}
 	if err != nil {
-		return false, wrapPath(path, err)
+		return false, pathError(path, err)
 	}
 	w.counts.Entries++
 	w.rememberLink(e.Top().Object, path)
@@ -147,14 +146,6 @@ func deviceFlag(typ uint32) byte {
 		return tar.TypeBlock
 	}
 	return tar.TypeFifo
-}
-
-// wrapPath is pathError that keeps the errors which callers compare.
-func wrapPath(path string, err error) error {
-	if strings.HasPrefix(err.Error(), "pack ") {
-		return err
-	}
-	return pathError(path, err)
 }
 
 // linkTarget is the target of a symlink, which rootless tools may keep as the

@@ -128,13 +128,13 @@ func (w *walker) inPlace(path string, h *tar.Header, f stack.File, before stack.
 	}
 	if err := copyExactly(w.tw, f, h.Size); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("pack %s: %w", path, ErrChanged)
+			return pathError(path, ErrChanged)
 		}
 		return err
 	}
 	m, err := moved(f, &before)
 	if err == nil && m {
-		err = fmt.Errorf("pack %s: %w", path, ErrChanged)
+		err = pathError(path, ErrChanged)
 	}
 	return err
 }

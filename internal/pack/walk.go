@@ -23,8 +23,9 @@ type walker struct {
 	tw    *tar.Writer  // nil: only look
 
 	links    map[inode]*link
-	aliases  *aliasTree // names that the hardlink index keeps with an upper file
-	indexed  map[string]string
+	aliases  *aliasTree        // names that the hardlink index keeps with an upper file
+	origins  map[string]string // origin of an indexed upper file to its path
+	indexed  map[inode]string  // file below an indexed upper file to its path
 	badNames []string
 	counts   Counts
 	notices  []string
@@ -46,7 +47,7 @@ func newWalker(ctx context.Context, s *stack.Stack, opt Options, tw *tar.Writer)
 	return &walker{
 		ctx: ctx, opt: opt, union: s, tw: tw,
 		lower: stack.New(s.Layers()[1:]),
-		links: make(map[inode]*link), indexed: make(map[string]string),
+		links: make(map[inode]*link), origins: make(map[string]string), indexed: make(map[inode]string),
 	}
 }
 
@@ -304,11 +305,11 @@ func (w *walker) vanished(d *dir, name string) error {
 
 func (w *walker) lookupError(path string, err error) error {
 	if errors.Is(err, unix.EIO) {
-		return fmt.Errorf("pack %s: %w: it is a metadata-only copy (metacopy) and no layer below holds its data; "+
-			"name all lower layers, top first (--lower)", path, ErrInput)
+		return pathError(path, fmt.Errorf("%w: it is a metadata-only copy (metacopy) and no layer below holds its data; "+
+			"name all lower layers, top first (--lower)", ErrInput))
 	}
 	if errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("pack %s: %w: its redirect mark leads nowhere", path, ErrInput)
+		return pathError(path, fmt.Errorf("%w: its redirect mark leads nowhere", ErrInput))
 	}
 	return pathError(path, err)
 }
@@ -319,8 +320,8 @@ func (w *walker) checkRedirect(path string, e stack.Entry) error {
 	if m.Redirect == "" || m.Opacity == whiteout.OpaqueDir || len(e.Reals) > 1 {
 		return nil
 	}
-	return fmt.Errorf("pack %s: %w: it is a directory moved from %q and no layer below holds that; "+
-		"name all lower layers, top first (--lower)", path, ErrInput, m.Redirect)
+	return pathError(path, fmt.Errorf("%w: it is a directory moved from %q and no layer below holds that; "+
+		"name all lower layers, top first (--lower)", ErrInput, m.Redirect))
 }
 
 func (w *walker) notice(format string, args ...any) {
@@ -329,9 +330,20 @@ func (w *walker) notice(format string, args ...any) {
 	}
 }
 
+// entryError says which path of the union an error is about.
+type entryError struct {
+	path string
+	err  error
+}
+
+func (e *entryError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *entryError) Unwrap() error { return e.err }
+
+// pathError names the path of an error, unless it names one already.
 func pathError(path string, err error) error {
-	if path == "" {
-		path = "/"
+	var have *entryError
+	if errors.As(err, &have) {
+		return err
 	}
-	return fmt.Errorf("pack %s: %w", path, err)
+	return &entryError{"/" + path, err}
 }
