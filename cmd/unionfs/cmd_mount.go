@@ -182,6 +182,9 @@ func (r *mountRequest) sortArgs(args []string) error {
 			return &refusedError{&mountopt.TooManyError{Layers: len(args)}}
 		}
 		r.sources = args
+		if r.opts.lenient && r.label == "" && len(args) == 1 {
+			r.label = args[0] // as mount(8) and findmnt expect it of /etc/fstab
+		}
 	case len(args) > 1:
 		return usagef("layers are given both by lowerdir and as arguments (%q)", args)
 	case len(args) == 1 && r.label == "":

@@ -126,7 +126,7 @@ func complain(std stdio, path string, err error) {
 	if path != "" {
 		path += ": "
 	}
-	fmt.Fprintf(std.err, "unionfs: %s%v\n", path, err)
+	fmt.Fprintf(std.err, "unionfs: %s%s\n", path, strings.TrimRight(err.Error(), "\n"))
 }
 
 func find(table []*command, name string) *command {

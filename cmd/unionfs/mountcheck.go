@@ -37,6 +37,10 @@ func checkFuse(device string, direct bool) error {
 		}
 		return refusef("%s cannot be opened (%w); run modprobe fuse as root, or start the container with --device %[1]s", device, err)
 	}
+	// fusermount3 opens the device with the rights of its caller.
+	if err := unix.Faccessat(unix.AT_FDCWD, device, unix.R_OK|unix.W_OK, unix.AT_EACCESS); err != nil {
+		return refusef("%s cannot be opened (%w); run as root: chmod 666 %[1]s", device, err)
+	}
 	if _, err := findFusermount(); err == nil {
 		return nil
 	}

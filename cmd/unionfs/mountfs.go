@@ -88,7 +88,7 @@ func (d *daemon) mount() error {
 	}
 	d.server, err = d.filesystem.Mount(d.plan.mountpoint, d.mountOptions())
 	if err != nil {
-		return errors.Join(fmt.Errorf("mount on %s: %w", d.plan.mountpoint, err), d.filesystem.Close())
+		return errors.Join(err, d.filesystem.Close())
 	}
 	return nil
 }
@@ -212,7 +212,7 @@ func (d *daemon) leave() error {
 
 // abort ends a mount that did not get ready.
 func (d *daemon) abort() error {
-	if err := d.server.Unmount(); err != nil {
+	if err := unmountPath(d.plan.mountpoint, false); err != nil {
 		return fmt.Errorf("unmount %s again: %w", d.plan.mountpoint, err)
 	}
 	d.server.Wait()

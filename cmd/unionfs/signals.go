@@ -13,7 +13,7 @@ import (
 // How long a mount that is to end and is in use is waited for, and how often it
 // is tried.
 const (
-	busyWait  = 5 * time.Second
+	busyWait  = 2 * time.Second
 	busyRetry = 100 * time.Millisecond
 )
 
@@ -56,7 +56,7 @@ func (d *daemon) awaitEnd(ctx context.Context, gone <-chan struct{}) (forced boo
 // unmount tries to unmount for a while and tells whether it is done.
 func (d *daemon) unmount(gone <-chan struct{}) bool {
 	for end := time.Now().Add(busyWait); ; {
-		err := d.server.Unmount()
+		err := unmountPath(d.plan.mountpoint, false)
 		if err == nil {
 			return true
 		}

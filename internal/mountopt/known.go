@@ -48,7 +48,6 @@ var generic = [][]string{
 	{"nodiratime", "diratime"},
 	{"sync", "async"},
 	{"dirsync"},
-	{"nosymfollow"},
 }
 
 // ignored are options for mount(8) and for those who call it: they are done with
@@ -69,7 +68,7 @@ var unsupported = []string{
 	"uidmapping", "gidmapping", "squash_to_root", "squash_to_uid", "squash_to_gid", "fsync", "writeback",
 	"noxattrs", "xattr_permissions", "static_nlink", "ino32_t", "plugins",
 	"context", "fscontext", "defcontext", "rootcontext",
-	"allow_root", "auto_unmount", "lazytime", "iversion", "mand",
+	"allow_root", "auto_unmount", "lazytime", "iversion", "mand", "nosymfollow",
 }
 
 // knownNames is every name that a mistyped option may have meant.
