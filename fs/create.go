@@ -268,6 +268,9 @@ func (f *FS) link(n, dir *node, name string) (stack.Attr, error) {
 	defer f.leave(p)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := f.keepRedirect(n); err != nil {
+		return none, err
+	}
 	if err := f.markNlinkUpper(n); err != nil {
 		return none, err
 	}
@@ -289,6 +292,23 @@ func (f *FS) link(n, dir *node, name string) (stack.Attr, error) {
 	f.noteHardLink(n, p, name)
 	f.nodes.ref(n)
 	return a, nil
+}
+
+// keepRedirect makes a metacopy file find its data under any name, before it
+// gets a second one (fs/overlayfs/dir.c:ovl_set_link_redirect).
+//
+// Preconditions: f.treeMu is held; n.mu is held for writing.
+func (f *FS) keepRedirect(n *node) error {
+	if n.upper.Load() != metaUpper || len(n.links) == 0 {
+		return nil
+	}
+	r, err := f.redirectFor(n, n.links[0].parent, n.links[0].name, false)
+	if err != nil || r == "" {
+		return err
+	}
+	return f.at(n, func(p place) error {
+		return f.cfg.Namespace.Set(p.fd, p.name, whiteout.Redirect, []byte(r))
+	})
 }
 
 // linkTo links an upper object to a free name.

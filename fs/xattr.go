@@ -97,8 +97,14 @@ func (f *FS) setXattr(n *node, in *fuse.SetXAttrIn, attr string, value []byte) e
 	})
 }
 
-// removeXattr is REMOVEXATTR.
+// removeXattr is REMOVEXATTR. One that is not there copies nothing up
+// (fs/overlayfs/xattrs.c:ovl_xattr_set).
 func (f *FS) removeXattr(n *node, attr string) error {
+	if !n.isUpper() && !f.readOnly() {
+		if _, err := f.getXattr(n, attr, nil); err != nil {
+			return err
+		}
+	}
 	return f.changeXattr(n, attr, func(p place, stored string) error {
 		return sys.Removexattrat(p.fd, p.name, stored)
 	})
