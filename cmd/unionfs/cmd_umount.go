@@ -157,12 +157,9 @@ const forceWait = 10 * time.Second
 // unmountAs unmounts in the way that was asked for.
 func unmountAs(opts UmountOptions, m *mountinfo.Info) error {
 	if opts.Force {
-		// First the connection, so that nobody waits for the daemon any more.
-		if err := abortConnection(m.Minor); err != nil && !errors.Is(err, iofs.ErrNotExist) {
-			return err
-		}
+		return forceUnmount(m.Mountpoint, m.Minor)
 	}
-	return unmountPath(m.Mountpoint, opts.Lazy || opts.Force)
+	return unmountPath(m.Mountpoint, opts.Lazy)
 }
 
 // explainBusy adds to an error of unmounting who is in the way.

@@ -56,7 +56,7 @@ func resolveMountpoint(table mountinfo.Table, path string) (string, error) {
 	}
 	var info iofs.FileInfo
 	if err == nil {
-		info, err = os.Stat(abs)
+		info, err = statLive(abs)
 	}
 	if errors.Is(err, unix.ENOTCONN) {
 		return "", refusef("mountpoint %s has a mount whose daemon is dead; remove it: unionfs umount %[1]s", path)
@@ -68,6 +68,16 @@ func resolveMountpoint(table mountinfo.Table, path string) (string, error) {
 		return "", refusef("mountpoint %s is not a directory", path)
 	}
 	return abs, nil
+}
+
+// statLive is os.Stat, but it also fails with ENOTCONN on a FUSE mount whose
+// daemon is dead and whose attributes the kernel still remembers.
+func statLive(path string) (iofs.FileInfo, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return nil, &iofs.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return os.Stat(path)
 }
 
 // checker compares the directories of a mount with each other and with what is

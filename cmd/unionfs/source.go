@@ -75,16 +75,16 @@ func resolveDir(what, path string) (string, error) {
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs)
 	}
+	var info iofs.FileInfo
+	if err == nil {
+		info, err = statLive(abs)
+	}
 	switch {
 	case errors.Is(err, iofs.ErrNotExist):
 		return "", refusef("%s %s does not exist; make it or correct the path", what, path)
 	case errors.Is(err, unix.ENOTCONN):
 		return "", refusef("%s %s is on a mount whose daemon is dead; unmount that first", what, path)
 	case err != nil:
-		return "", refusef("%s %s cannot be reached: %w", what, path, err)
-	}
-	info, err := os.Stat(abs)
-	if err != nil {
 		return "", refusef("%s %s cannot be reached: %w", what, path, err)
 	}
 	if !info.IsDir() {

@@ -65,12 +65,17 @@ func findFusermount() (string, error) {
 	return "", errors.New("fusermount3 is not installed; install the package fuse3")
 }
 
-// abortConnection ends a FUSE mount by force: every request, those under way
-// too, fails from now on (Documentation/filesystems/fuse.rst).
-func abortConnection(minor uint32) error {
-	path := fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", minor)
-	if err := os.WriteFile(path, []byte("1"), 0); err != nil {
+// forceUnmount ends a FUSE mount though it is in use or its daemon hangs: every
+// request, those under way too, fails from now on (umount_begin and
+// Documentation/filesystems/fuse.rst). minor is that of the mount's device.
+func forceUnmount(path string, minor uint32) error {
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_FORCE|unix.MNT_DETACH)
+	if err != unix.EPERM {
+		return err
+	}
+	abort := fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", minor)
+	if err := os.WriteFile(abort, []byte("1"), 0); err != nil {
 		return fmt.Errorf("abort the connection: %w", err)
 	}
-	return nil
+	return fusermount(path, true)
 }
