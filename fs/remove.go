@@ -51,7 +51,7 @@ func (f *FS) keepCount(dir *node, name string) error {
 	if err != nil || !need {
 		return err
 	}
-	return f.copyUp(n, wantData)
+	return f.copyUpAs(n, dir, name, wantData)
 }
 
 // removeName removes the name on disk and in memory. The returned temp in the

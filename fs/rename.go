@@ -81,13 +81,13 @@ func (m *mover) copyUp() error {
 	if err := m.allowed(src, dst); err != nil {
 		return err
 	}
-	if err := f.copyUp(src, wantMeta); err != nil {
+	if err := f.copyUpAs(src, m.oldDir, m.oldName, wantMeta); err != nil {
 		return err
 	}
 	switch {
 	case dst == nil:
 	case m.exchange:
-		return f.copyUp(dst, wantMeta)
+		return f.copyUpAs(dst, m.newDir, m.newName, wantMeta)
 	case !dst.isDir():
 		return f.keepCount(m.newDir, m.newName)
 	}
