@@ -6,7 +6,7 @@
 #
 #   scripts/fuzz.sh [PACKAGE...]      default: every package
 #
-#   FUZZTIME   how long each target runs, such as 30s or 10m; default 60s
+#   FUZZTIME   how long each target runs: 30s, 10m, 2h; default 60s
 #   SEED       the first seed of the differential test; default: the clock
 source "$(dirname "$0")/env.sh"
 
@@ -21,5 +21,11 @@ done < <(go test -json -list '^Fuzz' "$@" 2>/dev/null |
 	jq -r 'select(.Action == "output" and (.Output | startswith("Fuzz"))) | "\(.Package) \(.Output | rtrimstr("\n"))"')
 
 say "differential test against kernel overlayfs for $time"
-UNIONFS_DIFF_TIME=$time UNIONFS_DIFF_SEED=${SEED:-$(date +%s)} \
-	go test -count=1 -timeout 0 -v -run 'TestRandom' ./internal/difftest
+case $time in
+*h) seconds=$((${time%h} * 3600)) ;;
+*m) seconds=$((${time%m} * 60)) ;;
+*) seconds=${time%s} ;;
+esac
+export UNIONFS_DIFF_SECONDS=$seconds UNIONFS_DIFF_SEED=${SEED:-$(date +%s)}
+echo "first seed: $UNIONFS_DIFF_SEED"
+go test -race -count=1 -timeout 0 -v -run '^TestDifferential$' ./internal/difftest

@@ -5,8 +5,9 @@
 #
 #   scripts/test.sh
 #
-#   UNIONFS_DIFF_TIME   how long the differential test generates (default 60s)
-#   TMPDIR              where the tests work; a folder of their own is made in it
+#   UNIONFS_DIFF_SECONDS   how long the differential test generates; in CI 120
+#   UNIONFS_DIFF_SEED      its first seed; default: random, and printed
+#   TMPDIR                 where the tests work; a folder of their own is made in it
 source "$(dirname "$0")/env.sh"
 
 started=$SECONDS
@@ -42,6 +43,7 @@ say "go test -race"
 gate=()
 if [ "$(id -u)" = 0 ] && [ "${CI:-}" = true ]; then
 	gate=(-skips scripts/skips.txt)
+	export UNIONFS_DIFF_SECONDS=${UNIONFS_DIFF_SECONDS:-120}
 else
 	gate=(-skips scripts/skips.txt -lenient)
 fi
