@@ -1,12 +1,18 @@
 package difftest
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // Known is a difference on purpose, or one that nothing can be done about. Each
 // is explained in docs/semantics.md.
 type Known struct {
 	Name   string
 	Reason string
+	// Ends tells that the trees go different ways from here, so that the
+	// rest of the case has no meaning.
+	Ends bool
 	// Match tells whether this is what makes the two results differ.
 	Match func(op Op, oracle, subject Result) bool
 }
@@ -27,4 +33,34 @@ var Differences = []Known{
 			return op.Call == "handle" && oracle.Err == "EOPNOTSUPP" && subject.Err == ""
 		},
 	},
+	{
+		Name:   "orphan-whiteout",
+		Reason: "the kernel lists a whiteout of a directory that merges with nothing, though a lookup says ENOENT",
+		Match: func(op Op, oracle, subject Result) bool {
+			return op.Call == "list" && oracle.Err == subject.Err &&
+				orphans.ReplaceAllString(oracle.Val, "") == subject.Val
+		},
+	},
+	{
+		Name:   "seek-hole-in-directory",
+		Reason: "FUSE directories take any whence (fs/fuse/dir.c: generic_file_llseek); the request never arrives here",
+		Match: func(op Op, oracle, subject Result) bool {
+			return op.Call == "lseek" && oracle.Err == "EINVAL" && subject == Result{}
+		},
+	},
+	{
+		Name:   "long-redirect",
+		Reason: "the kernel refuses redirects above redirect_max (256 bytes); here a page may be used",
+		Ends:   true,
+		Match: func(op Op, oracle, subject Result) bool {
+			return (op.Call == "rename" || op.Call == "link") && (oracle.Err == "EXDEV" || oracle.Err == "ENAMETOOLONG") &&
+				subject.Err == "" && len(op.Path) > 200
+		},
+	},
 }
+
+// orphans are entries that callList found but could not stat.
+var orphans = regexp.MustCompile(` "[^ ]*":c!ENOENT`)
+
+// orphanLine is how Dump shows such an entry.
+var orphanLine = regexp.MustCompile(` stat:ENOENT$`)

@@ -78,6 +78,7 @@ type run struct {
 	da, db Dirs
 	before []string // raw dump of all lower layers
 	did    []Op
+	ended  bool // a known difference ended the comparison
 	cmp    comparer
 }
 
@@ -229,7 +230,7 @@ func (x *run) compare(src Source) (*Mismatch, error) {
 	}
 	var dumpA []string
 	m, err := x.steps(src)
-	if m == nil && err == nil {
+	if m == nil && err == nil && !x.ended {
 		dumpA, m, err = x.trees()
 	}
 	err = errors.Join(err, x.a.All(Op{Call: "reset"}), ma.Unmount())
@@ -243,6 +244,9 @@ func (x *run) compare(src Source) (*Mismatch, error) {
 	}
 	if m != nil || err != nil {
 		return m, err
+	}
+	if x.ended {
+		return x.lowersChanged()
 	}
 	if m, err = x.marks(); m != nil || err != nil {
 		return m, err
@@ -272,23 +276,30 @@ func (x *run) steps(src Source) (*Mismatch, error) {
 		if err != nil {
 			return &Mismatch{Phase: "op", Step: len(x.did) - 1, Op: op, Oracle: ra.String(), Subject: err.Error()}, nil
 		}
-		if !x.agree(op, ra, rb) {
+		agree, ends := x.agree(op, ra, rb)
+		if ends {
+			x.ended = true
+			return nil, nil
+		}
+		if !agree {
 			return &Mismatch{Phase: "op", Step: len(x.did) - 1, Op: op, Oracle: ra.String(), Subject: rb.String()}, nil
 		}
 		src.Saw(op, ra)
 	}
 }
 
-func (x *run) agree(op Op, a, b Result) bool {
+// agree tells whether two results are the same or differ in a known way; ends
+// tells that nothing more can be compared.
+func (x *run) agree(op Op, a, b Result) (agree, ends bool) {
 	if a.Err == b.Err && x.cmp.same(a.Val, b.Val) {
-		return true
+		return true, false
 	}
 	for _, k := range x.Known {
 		if k.Match(op, a, b) {
-			return true
+			return true, k.Ends
 		}
 	}
-	return false
+	return false, false
 }
 
 // trees compares both mounted trees and returns the oracle's.
@@ -317,11 +328,11 @@ func (x *run) marks() (*Mismatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, b = x.neededMarks(a), x.neededMarks(b)
+	a, b = x.neededMarks(a, x.da.Upper), x.neededMarks(b, x.db.Upper)
 	if slices.Equal(a, b) {
 		return x.copiedUp()
 	}
-	onlyA, onlyB := x.cmp.onlyIn(a, b)
+	onlyA, onlyB := comparer{}.onlyIn(a, b)
 	return &Mismatch{Phase: "marks", Oracle: onlyA, Subject: onlyB}, nil
 }
 
@@ -353,17 +364,24 @@ func (x *run) copiedUp() (*Mismatch, error) {
 	return &Mismatch{Phase: "copied up", Oracle: "not in the upper", Subject: "in the upper: " + strings.Join(more, " ")}, nil
 }
 
-// neededMarks drops opaque marks of directories that have nothing below: the
-// kernel sets them there too, to save lookups (fs/overlayfs/dir.c:
-// ovl_create_upper).
-func (x *run) neededMarks(marks []string) []string {
+// neededMarks drops marks that say nothing about the tree: opaque marks of
+// directories that have nothing below, which the kernel sets to save lookups
+// (fs/overlayfs/dir.c:ovl_create_upper), and metacopy and redirect marks of
+// files, since when a file's data is copied is a target's own choice.
+func (x *run) neededMarks(marks []string, upper string) []string {
 	return slices.DeleteFunc(marks, func(m string) bool {
 		words, err := splitWords(m)
-		if err != nil || len(words) < 2 || words[0] != "opaque" {
+		if err != nil || len(words) < 2 {
 			return false
 		}
-		if len(words) == 3 && words[2] == "x" {
+		switch {
+		case words[0] == "metacopy", words[0] == "opaque" && words[len(words)-1] == "x":
 			return true
+		case words[0] == "redirect":
+			st, err := os.Lstat(filepath.Join(upper, words[1]))
+			return err == nil && !st.IsDir()
+		case words[0] != "opaque":
+			return false
 		}
 		return !slices.ContainsFunc(x.layers, func(l string) bool {
 			_, err := os.Lstat(filepath.Join(l, words[1]))
