@@ -156,6 +156,10 @@ func (x *extractor) delete(parent int, victim string) error {
 	var st unix.Statx_t
 	switch err := sys.Statx(parent, victim, &st); err {
 	case unix.ENOENT:
+		m, err := whiteout.ReadMarks(parent, "", true, x.ns)
+		if err != nil || m.Opacity == whiteout.OpaqueDir && parent != x.root {
+			return err // nothing to hide in an opaque directory
+		}
 		return x.ns.Make(parent, victim, whiteout.Device)
 	case nil:
 		if uint32(st.Mode)&unix.S_IFMT == unix.S_IFDIR {
@@ -177,7 +181,7 @@ func (x *extractor) parent(p string) (int, error) {
 		return x.parentFD, nil
 	}
 	fd, err := sys.OpenInRoot(x.root, p, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err == unix.ENOENT {
+	if err == unix.ENOENT || err == unix.ENOTDIR {
 		if err = x.implied(p); err == nil {
 			fd, err = sys.OpenInRoot(x.root, p, unix.O_PATH|unix.O_DIRECTORY, 0)
 		}
@@ -209,7 +213,7 @@ func (x *extractor) implied(p string) error {
 	for _, part := range strings.Split(p, "/") {
 		done = path.Join(done, part)
 		next, err := sys.OpenInRoot(x.root, done, unix.O_PATH|unix.O_DIRECTORY, 0)
-		if err == unix.ENOENT {
+		if err == unix.ENOENT || err == unix.ENOTDIR {
 			if err = x.impliedOne(fd, part); err != nil {
 				return err
 			}

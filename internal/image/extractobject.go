@@ -39,7 +39,7 @@ func (x *extractor) object(parent int, name, base string, h *tar.Header, data io
 		if err := sys.RemoveAt(parent, base); err != nil {
 			return err
 		}
-		if parent == x.parentFD && uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
+		if uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
 			x.parentPath = "\x00" // a directory or symlink is gone: resolve anew
 		}
 	}
