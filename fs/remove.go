@@ -87,13 +87,15 @@ func (f *FS) removeName(dir *node, name string, rmdir bool) (temp string, err er
 		return "", err
 	}
 	defer f.leave(p)
-	if err := f.markNlinkUpper(n); err != nil {
-		return "", err
-	}
 	inUpper := n.isUpper() && !f.linkIsBelow(n, dir, name)
+	if inUpper {
+		if err := f.markNlinkUpper(n); err != nil {
+			return "", err
+		}
+	}
 	orphan := -1
-	if inUpper && len(n.links) == 1 {
-		if orphan, err = sys.Openat(p.fd, name, unix.O_PATH, 0); err != nil {
+	if n.isUpper() && len(n.links) == 1 {
+		if orphan, err = f.hold(n); err != nil {
 			return "", err
 		}
 	}
@@ -109,7 +111,29 @@ func (f *FS) removeName(dir *node, name string, rmdir bool) (temp string, err er
 		return temp, err
 	}
 	f.unlinkNode(n, dir, name, orphan)
+	if !inUpper {
+		// The upper's link count stayed, the union's did not. After a crash in
+		// between the count is one too many, which keeps the index entry.
+		return temp, f.markNlinkUpper(n)
+	}
 	return temp, nil
+}
+
+// hold opens (O_PATH) the upper object of a node that is about to lose its last
+// known name, for whoever has it open.
+//
+// Preconditions: as placeOf.
+func (f *FS) hold(n *node) (fd int, err error) {
+	fd = -1
+	err = f.at(n, func(p place) (err error) {
+		if p.name == "" {
+			fd, err = sys.Dup(p.fd)
+		} else {
+			fd, err = sys.Openat(p.fd, p.name, unix.O_PATH, 0)
+		}
+		return err
+	})
+	return fd, err
 }
 
 // linkIsBelow tells whether a name of n exists in the layers below only.
@@ -154,6 +178,7 @@ func (f *FS) eraseUpper(n *node, p place, name string, exposes bool) (temp strin
 // exclusively.
 func (f *FS) unlinkNode(n, dir *node, name string, orphan int) {
 	if orphan >= 0 {
+		f.takeFromOrphan(n)
 		n.orphan = int32(orphan) + 1
 	}
 	n.dropLinkLocked(dir, name)

@@ -25,7 +25,7 @@ type mover struct {
 	from, to    place // of the upper directories
 	dstWhiteout bool  // the upper has a whiteout at the new name
 	srcBelow    bool  // something below would show at the old name
-	dstBelow    bool  // something below would show at the new name
+	victimBelow bool  // the replaced name is below only, its object in the index
 	temps       []string
 	srcRedir    string // redirect that was written, "" for none
 	dstRedir    string
@@ -162,6 +162,9 @@ func (m *mover) move(noReplace bool) error {
 		return err
 	}
 	m.follow(orphan)
+	if m.victimBelow {
+		return f.markNlinkUpper(m.dst)
+	}
 	return nil
 }
 
@@ -202,9 +205,6 @@ func (m *mover) prepare() error {
 	f := m.f
 	var err error
 	if m.srcBelow, err = f.below(m.oldDir, m.oldName); err != nil {
-		return err
-	}
-	if m.dstBelow, err = f.below(m.newDir, m.newName); err != nil {
 		return err
 	}
 	if m.dst == nil {
@@ -330,13 +330,16 @@ func (m *mover) keepVictim() (int, error) {
 	if m.dst == nil || m.exchange || !m.dst.isUpper() {
 		return -1, nil
 	}
-	if err := m.f.markNlinkUpper(m.dst); err != nil {
-		return -1, err
+	m.victimBelow = m.f.linkIsBelow(m.dst, m.newDir, m.newName)
+	if !m.victimBelow {
+		if err := m.f.markNlinkUpper(m.dst); err != nil {
+			return -1, err
+		}
 	}
-	if len(m.dst.links) > 1 || m.f.linkIsBelow(m.dst, m.newDir, m.newName) {
+	if len(m.dst.links) > 1 {
 		return -1, nil
 	}
-	return sys.Openat(m.to.fd, m.newName, unix.O_PATH, 0)
+	return m.f.hold(m.dst)
 }
 
 // renameUpper is the one step that publishes the rename.

@@ -56,8 +56,10 @@ const maxSize = 1<<63 - 1
 //
 // Preconditions: n.mu is held for writing; p is n's place.
 func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error {
-	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 ||
-		in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0 // an empty SETATTR asks for just this
+	// An empty SETATTR comes before a write to a file with capabilities, whoever
+	// writes, or with set-id bits, when the writer may not keep those.
+	empty := in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
+	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || empty
 	uid, setUID := in.GetUID()
 	gid, setGID := in.GetGID()
 	if setUID || setGID {
@@ -79,7 +81,7 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 		}
 	}
 	if kill && !n.isDir() {
-		if err := f.killPriv(n, p, setMode); err != nil {
+		if err := f.killPriv(n, p, setMode || empty && in.Uid == 0); err != nil {
 			return err
 		}
 	}
