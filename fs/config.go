@@ -65,12 +65,21 @@ type MountOptions struct {
 	DefaultPermissions bool
 	// Debug prints every FUSE message to standard error.
 	Debug bool
+	// Transport is the wished transport; empty is TransportAuto.
+	Transport Transport
+	// Spin is how long to look out for the next request before sleeping; zero
+	// is SpinAuto. The transport gofuse does not spin.
+	Spin Spin
 }
 
 // Status is what a mount tells about itself.
 type Status struct {
-	IO        IOMode `json:"io"`
-	Why       string `json:"io_reason"`
+	IO  IOMode `json:"io"`
+	Why string `json:"io_reason"`
+	// Transport is what carries the requests, and why.
+	Transport    Transport `json:"transport"`
+	TransportWhy string    `json:"transport_reason"`
+
 	Nodes     int    `json:"nodes"`
 	Frozen    bool   `json:"frozen"`
 	Upper     string `json:"upper,omitempty"`

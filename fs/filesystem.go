@@ -303,6 +303,7 @@ func (f *FS) Status() Status {
 		OpenFDs:  f.dirFDs.Open() + f.dataFDs.Open(),
 		Messages: f.msgs.snapshot(),
 	}
+	s.Transport, s.TransportWhy = f.notify.describe()
 	if f.upperFD >= 0 {
 		s.Whiteout = f.style.String()
 		s.Index = f.indexFD >= 0

@@ -3,18 +3,32 @@ package fs
 import (
 	"sync"
 	"sync/atomic"
-
-	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // notifier tells the kernel that cached attributes are out of date, from a
 // goroutine of its own: no lock may be held while notifying, and no request may
 // wait for it.
 type notifier struct {
-	mu     sync.Mutex
-	queue  []uint64 // node ids; guarded by mu
-	busy   bool     // a goroutine is sending; guarded by mu
-	server atomic.Pointer[fuse.Server]
+	mu    sync.Mutex
+	queue []uint64 // node ids; guarded by mu
+	busy  bool     // a goroutine is sending; guarded by mu
+
+	transport atomic.Pointer[transport] // nil while not mounted
+}
+
+// start lets notifications go out through t.
+func (t *notifier) start(via transport) { t.transport.Store(&via) }
+
+// stop ends that, when the mount is gone.
+func (t *notifier) stop() { t.transport.Store(nil) }
+
+// describe tells what carries the requests, and why; both empty while not
+// mounted.
+func (t *notifier) describe() (kind Transport, why string) {
+	if via := t.transport.Load(); via != nil {
+		return (*via).kind()
+	}
+	return "", ""
 }
 
 // staleAttr says that the kernel's copy of a node's attributes is wrong, for a
@@ -40,14 +54,14 @@ func (t *notifier) send() {
 			return
 		}
 		t.mu.Unlock()
-		s := t.server.Load()
-		if s == nil {
+		via := t.transport.Load()
+		if via == nil {
 			continue
 		}
 		for _, id := range q {
 			// A negative offset invalidates attributes only; a node that the
 			// kernel no longer knows is no error.
-			_ = s.InodeNotify(id, -1, 0)
+			_ = (*via).invalInode(id, -1, 0)
 		}
 	}
 }

@@ -28,12 +28,6 @@ func newRaw(f *FS) *raw {
 // String is the name of the filesystem in /proc/mounts, after "fuse.".
 func (r *raw) String() string { return "unionfs" }
 
-// Init is not a request: it is called before the first one.
-func (r *raw) Init(s *fuse.Server) { r.f.notify.server.Store(s) }
-
-// OnUnmount stops notifications.
-func (r *raw) OnUnmount() { r.f.notify.server.Store(nil) }
-
 // stale answers a request for a node that the kernel should not know any more.
 const stale = fuse.Status(unix.ESTALE)
 

@@ -147,7 +147,9 @@ func (d *daemon) mountOptions() fs.MountOptions {
 	m := fs.MountOptions{
 		Source: d.plan.req.label, AllowOther: o.AllowOther,
 		DefaultPermissions: true, Debug: d.plan.req.opts.Debug,
+		Transport: fs.Transport(o.Transport),
 	}
+	m.Spin, _ = fs.ParseSpin(o.Spin) // package mountopt has checked it
 	if sys.HasCap(unix.CAP_SYS_ADMIN) {
 		m.AllowOther = true
 		for yes, no := range map[string]string{"suid": "nosuid", "dev": "nodev"} {
@@ -186,7 +188,8 @@ func (d *daemon) serve(ctx context.Context, dir *control.Dir, ready *os.File) er
 			return errors.Join(err, d.abort())
 		}
 	}
-	d.log.Info("mounted", "layers", len(d.plan.lowers.Layers), "upper", d.plan.upper, "io", d.filesystem.Status().IO)
+	d.log.Info("mounted", "layers", len(d.plan.lowers.Layers), "upper", d.plan.upper, "io", d.filesystem.Status().IO,
+		"transport", d.filesystem.Status().Transport)
 	gone := make(chan struct{})
 	go func() {
 		d.server.Wait()

@@ -3,6 +3,7 @@ package mountopt
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -26,6 +27,8 @@ var handlers = map[string]handler{
 	"index":               onOff(func(p *parser) **bool { return &p.Index }),
 	"xino":                oneOf(func(p *parser) *string { return &p.Xino }, "on", "auto", "off"),
 	"io":                  oneOf(func(p *parser) *string { return &p.IO }, "auto", "cached"),
+	"transport":           oneOf(func(p *parser) *string { return &p.Transport }, "auto", "dev", "gofuse"),
+	"spin":                (*parser).spin,
 	"userxattr":           flag(func(p *parser) { p.UserXattr = true }),
 	"volatile":            flag(func(p *parser) { p.Volatile = true }),
 	"noacl":               flag(func(p *parser) { p.NoACL = true }),
@@ -160,6 +163,17 @@ func (p *parser) redirectDir(o option) error {
 		return nil
 	}
 	return badValue(o, "on", "follow", "nofollow", "off")
+}
+
+// maxSpin is the longest time that spin takes, in microseconds.
+const maxSpin = 10000
+
+func (p *parser) spin(o option) error {
+	if n, err := strconv.Atoi(o.value); o.value != "auto" && o.value != "off" && (err != nil || n < 0 || n > maxSpin) {
+		return badValue(o, "auto", "off", "a number of microseconds up to "+strconv.Itoa(maxSpin))
+	}
+	p.Spin = o.value
+	return nil
 }
 
 // path handles an option whose value is any text but the empty one.

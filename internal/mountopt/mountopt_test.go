@@ -62,6 +62,8 @@ func TestParseRefuses(t *testing.T) {
 		{"switch without value", "metacopy", "metacopy must be one of on, off"},
 		{"xino", "xino=1", "xino must be one of on, auto, off"},
 		{"io", "io=fast", "io must be one of"},
+		{"transport", "transport=pigeon", "transport must be one of"},
+		{"spin", "spin=10001", "spin must be one of"},
 		{"flag with value", "volatile=no", "volatile takes no value"},
 		{"empty lowerdir", "lowerdir=", "needs a list of layers"},
 		{"empty layer", "lowerdir=/a::/b", "empty layer"},

@@ -34,6 +34,8 @@ type Options struct {
 	ReadOnly  bool // ro given, and no rw after it
 	NoACL     bool
 	IO        string // auto or cached
+	Transport string // auto, dev or gofuse
+	Spin      string // auto, off or microseconds
 	Debug     bool
 
 	AllowOther         bool
@@ -132,6 +134,8 @@ func (o Options) String() string {
 	f.flag("ro", o.ReadOnly)
 	f.flag("noacl", o.NoACL)
 	f.value("io", o.IO)
+	f.value("transport", o.Transport)
+	f.value("spin", o.Spin)
 	f.flag("debug", o.Debug)
 	f.flag("allow_other", o.AllowOther)
 	f.flag("default_permissions", o.DefaultPermissions)
