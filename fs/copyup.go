@@ -196,10 +196,18 @@ func (f *FS) describeLinks(n *node, o stack.Object, r *cow.Request) error {
 		r.Origin = h
 	}
 	if indexed && len(n.links) > 0 {
-		r.IndexName, r.NlinkMark = n.hard.name, fmt.Sprintf("L%+d", n.hard.nlink-int(a.Nlink))
+		// First relative to the lower file, which is right whether the copy has
+		// its second name yet or not; then to the copy, which needs no lower.
+		r.IndexName = n.hard.name
+		r.NlinkMark = fmt.Sprintf("L%+d", n.hard.nlink-int(a.Nlink))
+		r.NlinkAfter = fmt.Sprintf("U%+d", n.hard.nlink-indexedLinks)
 	}
 	return nil
 }
+
+// indexedLinks is the link count of a fresh copy of a hard-linked file: its name
+// and its index entry.
+const indexedLinks = 2
 
 // publish gives the prepared copy its name and turns the node over to it.
 func (f *FS) publish(n *node, r *cow.Request, p *cow.Prepared) error {

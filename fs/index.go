@@ -246,5 +246,8 @@ func (f *FS) linkUp(n, parent *node, name string) error {
 		return err
 	}
 	n.links[i].below = false
-	return restore()
+	if err := restore(); err != nil {
+		return err
+	}
+	return f.markNlinkUpper(n)
 }
