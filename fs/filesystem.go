@@ -226,7 +226,7 @@ func (f *FS) makeRoot() error {
 	f.root.maybeXat.Store(true)
 	f.root.dir.loc.Store(&dirLoc{})
 	if f.upperFD >= 0 {
-		m, err := whiteout.ReadMarks(f.upperFD, "", true, f.cfg.Namespace)
+		m, err := f.readMarks(f.upperFD, "", true)
 		if err != nil && err != unix.EINVAL {
 			return fmt.Errorf("read marks of upper %s: %w", f.cfg.Upper, err)
 		}

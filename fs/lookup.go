@@ -74,7 +74,7 @@ func (f *FS) resolveUpper(dir *node, name string, r *resolved, q *stack.Search) 
 		r.whiteout = true
 		return false, nil
 	}
-	if r.marks, err = whiteout.ReadMarks(p.fd, name, a.IsDir(), f.cfg.Namespace); err != nil {
+	if r.marks, err = f.readMarks(p.fd, name, a.IsDir()); err != nil {
 		if err == unix.EINVAL {
 			f.log.Warn("a redirect mark in the upper leads nowhere", "dir", f.pathOf(dir), "name", name)
 			err = unix.EIO
@@ -96,6 +96,15 @@ func (f *FS) resolveUpper(dir *node, name string, r *resolved, q *stack.Search) 
 		return true, nil
 	}
 	return false, nil
+}
+
+// readMarks reads the marks of an object of the upper: this mount's own, and in
+// an upper that something else wrote all there are.
+func (f *FS) readMarks(dirfd int, name string, isDir bool) (whiteout.Marks, error) {
+	if f.foreign {
+		return whiteout.ReadMarks(dirfd, name, isDir, f.cfg.Namespace)
+	}
+	return whiteout.ReadOwnMarks(dirfd, name, isDir, f.cfg.Namespace)
 }
 
 // holdsXWhiteouts tells whether whiteouts that are attributes count in an upper

@@ -65,11 +65,6 @@ func (f *FS) rename(oldDir *node, oldName string, newDir *node, newName string, 
 // runs before the tree is locked; what it does stays done.
 func (m *mover) copyUp() error {
 	f := m.f
-	for _, d := range [...]*node{m.oldDir, m.newDir} {
-		if err := f.copyUp(d, wantMeta); err != nil {
-			return err
-		}
-	}
 	src, err := f.peek(m.oldDir, m.oldName)
 	if err != nil {
 		return err
@@ -80,6 +75,11 @@ func (m *mover) copyUp() error {
 	}
 	if err := m.allowed(src, dst); err != nil {
 		return err
+	}
+	for _, d := range [...]*node{m.oldDir, m.newDir} {
+		if err := f.copyUp(d, wantMeta); err != nil {
+			return err
+		}
 	}
 	if err := f.copyUpAs(src, m.oldDir, m.oldName, wantMeta); err != nil {
 		return err

@@ -48,12 +48,26 @@ const maxRedirect = 4096
 // have set them; opaque and whiteout marks count in both, and
 // fuse-overlayfs's opaque mark too. EINVAL: a redirect that leads nowhere.
 func ReadMarks(dirfd int, name string, isDir bool, ns Namespace) (Marks, error) {
+	return readMarks(dirfd, name, isDir, ns, false)
+}
+
+// ReadOwnMarks is ReadMarks for a layer that is known to be written in namespace
+// ns: attributes of the other one, and fuse-overlayfs's, are no marks in it.
+func ReadOwnMarks(dirfd int, name string, isDir bool, ns Namespace) (Marks, error) {
+	return readMarks(dirfd, name, isDir, ns, true)
+}
+
+func readMarks(dirfd int, name string, isDir bool, ns Namespace, own bool) (Marks, error) {
 	var m Marks
 	attrs, err := sys.ListXattrs(dirfd, name)
 	if err != nil || len(attrs) == 0 {
 		return m, err
 	}
 	for _, a := range attrs {
+		if own && a != ns.Attr(Opaque) && a != ns.Attr(XWhiteout) && isForeignMark(a) {
+			m.HasOther = true
+			continue
+		}
 		switch a {
 		case ns.Attr(Metacopy):
 			m.HasMetacopy = !isDir
@@ -86,6 +100,16 @@ func ReadMarks(dirfd int, name string, isDir bool, ns Namespace) (Marks, error) 
 		}
 	}
 	return m, nil
+}
+
+// isForeignMark tells whether attr is one that ReadMarks believes in any
+// namespace.
+func isForeignMark(attr string) bool {
+	switch attr {
+	case Trusted.Attr(XWhiteout), User.Attr(XWhiteout), Trusted.Attr(Opaque), User.Attr(Opaque), fuseOverlayfsOpaque:
+		return true
+	}
+	return false
 }
 
 func (m *Marks) readOpaque(dirfd int, name, attr string) error {

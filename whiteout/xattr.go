@@ -117,23 +117,14 @@ func IsMark(attr string) bool {
 	return false
 }
 
-// Interprets tells whether a mount of this namespace takes attr for a mark, and
-// so does not copy it with the object: all marks under its own prefix, and the
-// few of others that ReadMarks believes. The other namespace's marks are
-// ordinary attributes to it, as in the kernel.
+// Interprets tells whether attr is a mark in a layer written in this namespace:
+// then it is not copied with the object. The other namespace's marks are
+// ordinary attributes there, as in the kernel.
 func (ns Namespace) Interprets(attr string) bool {
-	if strings.HasPrefix(attr, fuseOverlayfsPrefix) {
-		return true
-	}
 	if p := ns.prefix(); strings.HasPrefix(attr, p) {
 		return !strings.HasPrefix(attr[len(p):], escapePart)
 	}
-	for _, m := range [...]Mark{Opaque, XWhiteout} {
-		if attr == Trusted.Attr(m) || attr == User.Attr(m) {
-			return true
-		}
-	}
-	return false
+	return strings.HasPrefix(attr, fuseOverlayfsPrefix)
 }
 
 // Get reads a mark of name in dirfd ("" is dirfd itself). ENODATA: not set.

@@ -122,10 +122,10 @@ func TestIsMarkAndInterprets(t *testing.T) {
 		attr                  string
 		mark, inTrust, inUser bool
 	}{
-		{"trusted.overlay.opaque", true, true, true},
-		{"user.overlay.opaque", true, true, true},
-		{"trusted.overlay.whiteout", true, true, true},
-		{"user.overlay.whiteout", true, true, true},
+		{"trusted.overlay.opaque", true, true, false},
+		{"user.overlay.opaque", true, false, true},
+		{"trusted.overlay.whiteout", true, true, false},
+		{"user.overlay.whiteout", true, false, true},
 		{"trusted.overlay.redirect", true, true, false},
 		{"user.overlay.redirect", true, false, true},
 		{"trusted.overlay.metacopy", true, true, false},

@@ -35,7 +35,9 @@ type DirLayer struct {
 	fds     *sys.FDCache
 	rootFD  int
 	literal bool // names beginning with ".wh." are ordinary; immutable
-	root    *dirObject
+	// own is the namespace the layer is known to be written in, if literal.
+	own  whiteout.Namespace
+	root *dirObject
 }
 
 var _ Layer = (*DirLayer)(nil)
@@ -75,12 +77,12 @@ func NewDirLayer(rootFD int, name string, opt DirOptions) (*DirLayer, error) {
 	if l.fds == nil {
 		l.fds = sys.NewFDCache(defaultFDs)
 	}
-	l.literal = whiteout.Native(rootFD)
+	l.own, l.literal = whiteout.DetectNamespace(rootFD)
 	var st unix.Statx_t
 	if err := sys.Statx(rootFD, "", &st); err != nil {
 		return nil, err
 	}
-	marks, err := whiteout.ReadMarks(rootFD, "", true, l.ns)
+	marks, err := l.readMarks(rootFD, "", true)
 	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return nil, err
 	}
@@ -95,6 +97,20 @@ func NewDirLayer(rootFD int, name string, opt DirOptions) (*DirLayer, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// readMarks reads the marks of one object. In a layer that is known to be
+// written in one namespace only that one counts; a redirect or a metacopy mark
+// must be in the mount's, since the other could have been set by anybody.
+func (l *DirLayer) readMarks(dirfd int, name string, isDir bool) (whiteout.Marks, error) {
+	if !l.literal {
+		return whiteout.ReadMarks(dirfd, name, isDir, l.ns)
+	}
+	m, err := whiteout.ReadOwnMarks(dirfd, name, isDir, l.own)
+	if l.own != l.ns {
+		m.Redirect, m.HasMetacopy = "", false
+	}
+	return m, err
 }
 
 // Root returns the root directory.

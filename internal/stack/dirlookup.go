@@ -57,7 +57,7 @@ func (d *dirObject) found(fd int, name string, st *unix.Statx_t) (Object, Presen
 		return nil, WhitedOut, nil
 	}
 	isDir := o.attr.IsDir()
-	marks, err := whiteout.ReadMarks(fd, name, isDir, d.layer.ns)
+	marks, err := d.layer.readMarks(fd, name, isDir)
 	if err != nil {
 		return nil, Absent, err
 	}
