@@ -109,7 +109,7 @@ func unionfs(t testing.TB, options string) Target {
 	if options == "" {
 		options = "allow_other"
 	}
-	return Daemon{Label: "unionfs", Command: bin, Args: []string{"mount", "--foreground"}, Options: options}
+	return Daemon{Label: "unionfs", Command: bin, Args: []string{"mount", "--foreground"}, Options: options, Ready: "msg=mounted"}
 }
 
 // start makes a started runner that is closed at the end of the test.

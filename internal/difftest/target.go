@@ -95,6 +95,9 @@ type Daemon struct {
 	Command string
 	Args    []string // before -o
 	Options string
+	// Ready is what the daemon logs when it is ready; empty goes by the mount
+	// alone.
+	Ready string
 	// Wrap, if set, changes the environment or attributes of the process.
 	Wrap func(*exec.Cmd)
 }
@@ -137,7 +140,7 @@ func (t Daemon) Mount(d Dirs) (Mounted, error) {
 	deadline := time.Now().Add(30 * time.Second)
 	for time.Now().Before(deadline) {
 		var st unix.Statfs_t
-		if err := unix.Statfs(d.Mnt, &st); err == nil && st.Type == fuseMagic {
+		if err := unix.Statfs(d.Mnt, &st); err == nil && st.Type == fuseMagic && strings.Contains(m.log.String(), t.Ready) {
 			return m, nil
 		}
 		select {
