@@ -45,11 +45,11 @@ func readingWorkloads(d dataFolder, c Scale) []*Workload {
 	npm := layer(d.set("npm"))
 	group := "whole trees"
 	return []*Workload{
-		{Name: "find-cold", Group: group, Title: "find+stat, cold", Cold: true, Layers: source, Measure: coldThen(script(findScript, c.ReadTree))},
-		{Name: "find-warm", Group: group, Title: "find+stat, warm", Layers: source, Measure: warmThen(script(findScript, c.ReadTree))},
-		{Name: "tar-cold", Group: group, Title: "tar of the tree, cold", Cold: true, Layers: source, Measure: coldThen(script(tarScript, c.ReadTree))},
-		{Name: "tar-warm", Group: group, Title: "tar of the tree, warm", Layers: source, Measure: warmThen(script(tarScript, c.ReadTree))},
-		{Name: "grep-warm", Group: group, Title: "grep -r, warm", Layers: source, Measure: warmThen(script(grepScript, c.ReadTree))},
+		{Name: "find-cold", Group: group, Title: "find+stat, cold", Cold: true, Layers: source, Part: c.ReadTree, Measure: coldThen(script(findScript, c.ReadTree))},
+		{Name: "find-warm", Group: group, Title: "find+stat, warm", Layers: source, Part: c.ReadTree, Measure: warmThen(script(findScript, c.ReadTree))},
+		{Name: "tar-cold", Group: group, Title: "tar of the tree, cold", Cold: true, Layers: source, Part: c.ReadTree, Measure: coldThen(script(tarScript, c.ReadTree))},
+		{Name: "tar-warm", Group: group, Title: "tar of the tree, warm", Layers: source, Part: c.ReadTree, Measure: warmThen(script(tarScript, c.ReadTree))},
+		{Name: "grep-warm", Group: group, Title: "grep -r, warm", Layers: source, Part: c.ReadTree, Measure: warmThen(script(grepScript, c.ReadTree))},
 		{Name: "find-debian-cold", Group: group, Title: "find+stat of a Debian root, cold", Slow: true, Cold: true, Layers: debian, Measure: coldThen(script(findScript, "."))},
 		{Name: "tar-debian-cold", Group: group, Title: "tar of a Debian root, cold", Slow: true, Cold: true, Layers: debian, Measure: coldThen(script(tarScript, "."))},
 		{Name: "find-npm-warm", Group: group, Title: "find+stat of node_modules, warm", Slow: true, Layers: npm, Measure: warmThen(script(findScript, "node_modules"))},
@@ -65,26 +65,22 @@ func loopWorkloads(d dataFolder, c Scale) []*Workload {
 	clients := make([]*Workload, 0, len(c.Clients))
 	for _, n := range c.Clients {
 		clients = append(clients, &Workload{
-			Name: fmt.Sprintf("clients-%d", n), Group: "parallel", Title: fmt.Sprintf("%d clients open+read+close", n), Layers: source,
+			Name: fmt.Sprintf("clients-%d", n), Group: "parallel", Title: fmt.Sprintf("%d clients open+read+close", n), Layers: source, Part: c.ReadTree,
 			Measure: once(func(s *sample) Job {
 				return Job{Kind: "parallel", Clients: n, Sub: &Job{Kind: "open", Path: s.path(c.ReadTree), Count: c.Files}}
 			}),
 		}, &Workload{
-			Name: fmt.Sprintf("clients-create-%d", n), Group: "parallel", Title: fmt.Sprintf("%d clients create files", n), Slow: n > 1, Layers: source,
+			Name: fmt.Sprintf("clients-create-%d", n), Group: "parallel", Title: fmt.Sprintf("%d clients create files", n), Slow: n > 1, Layers: source, Part: c.ReadTree,
 			Measure: func(ctx context.Context, s *sample) (float64, error) {
-				into := s.path()
-				if s.mount == nil {
-					into = s.scratch
-				}
-				return s.job(ctx, Job{Kind: "parallel", Clients: n, Sub: &Job{Kind: "create", Other: filepath.Join(into, "new"), Count: c.Ops / 10, Size: 1000}})
+				return s.job(ctx, Job{Kind: "parallel", Clients: n, Sub: &Job{Kind: "create", Other: filepath.Join(s.into(), "new"), Count: c.Ops / 10, Size: 1000}})
 			},
 		})
 	}
 	return append([]*Workload{
-		{Name: "stat", Group: group, Title: "stat" + times, Layers: source, Measure: once(func(s *sample) Job {
+		{Name: "stat", Group: group, Title: "stat" + times, Layers: source, Part: c.ReadTree, Measure: once(func(s *sample) Job {
 			return Job{Kind: "stat", Path: s.path(c.ReadTree), Count: c.Loops}
 		})},
-		{Name: "negative", Group: group, Title: "stat of missing names" + times, Layers: source, Measure: once(func(s *sample) Job {
+		{Name: "negative", Group: group, Title: "stat of missing names" + times, Layers: source, Part: c.ReadTree, Measure: once(func(s *sample) Job {
 			return Job{Kind: "negative", Path: s.path(c.ReadTree), Count: c.Loops}
 		})},
 		{Name: "readlink", Group: group, Title: "readlink" + times, Layers: onceLayer(d.links), Measure: once(func(s *sample) Job {
@@ -93,7 +89,7 @@ func loopWorkloads(d dataFolder, c Scale) []*Workload {
 		{Name: "open-one", Group: group, Title: "open+read+close of one file" + times, Layers: onceLayer(d.links), Measure: once(func(s *sample) Job {
 			return Job{Kind: "open-one", Path: s.path("small"), Count: c.Loops}
 		})},
-		{Name: "open-many", Group: group, Title: "open+read+close of " + thousands(c.Files) + " files", Layers: source, Measure: once(func(s *sample) Job {
+		{Name: "open-many", Group: group, Title: "open+read+close of " + thousands(c.Files) + " files", Layers: source, Part: c.ReadTree, Measure: once(func(s *sample) Job {
 			return Job{Kind: "open", Path: s.path(c.ReadTree), Count: c.Files}
 		})},
 	}, clients...)

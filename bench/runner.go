@@ -143,6 +143,9 @@ func isRoot() bool { return os.Geteuid() == 0 }
 // rounds takes the samples, round by round.
 func (r *runner) rounds(ctx context.Context) error {
 	total := r.prepare()
+	if err := r.copyBare(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
 	for round := range r.opts.Rounds {
 		start := time.Now()
@@ -174,6 +177,29 @@ func (r *runner) prepare() int {
 		}
 	}
 	return total
+}
+
+// copyBare makes the plain copies that workloads share, before the rounds.
+func (r *runner) copyBare(ctx context.Context) error {
+	for _, t := range r.targets {
+		for _, w := range r.list {
+			if !t.bare() || w.Changes || w.Fill != nil || r.results[pair{w.Name, t.Name}].Skipped != "" {
+				continue
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			r.opts.Progress(Progress{Workload: "copying the layers for " + w.Name, Target: t.Name})
+			lowers, err := w.Layers()
+			if err != nil {
+				return err
+			}
+			if _, err := r.bareCopy(w, lowers); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (r *runner) round(ctx context.Context, round, total int) error {

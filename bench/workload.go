@@ -33,8 +33,8 @@ type Workload struct {
 	Tools []string
 	// Layers gives the layers, top first; its error is the reason to skip.
 	Layers func() ([]string, error)
-	// Part is what the plain directory needs of the merged tree when the workload
-	// changes it; empty is all of it.
+	// Part is what the plain directory needs of the merged tree; empty is all of
+	// it.
 	Part string
 	// Changes says that the workload changes the tree of the layers, so that the
 	// plain directory needs a new copy each time.
@@ -67,6 +67,15 @@ type sample struct {
 // path is a name in the tree.
 func (s *sample) path(parts ...string) string {
 	return filepath.Join(append([]string{s.tree}, parts...)...)
+}
+
+// into is where a workload that leaves the layers' tree alone may make files: in
+// the mount, or beside the plain copy that others use, too.
+func (s *sample) into() string {
+	if s.mount == nil {
+		return s.scratch
+	}
+	return s.tree
 }
 
 // job runs a job in a worker and returns its seconds.
@@ -141,7 +150,7 @@ func (r *runner) take(ctx context.Context, w *Workload, t *Target) (value float6
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.scratch)) }()
 	if t.bare() && !w.Changes && w.Fill == nil {
-		if s.tree, err = r.bareCopy(lowers); err != nil {
+		if s.tree, err = r.bareCopy(w, lowers); err != nil {
 			return 0, err
 		}
 		return w.Measure(ctx, s)
@@ -175,15 +184,23 @@ func settle(w *Workload) error {
 	return err
 }
 
-// bareFill makes a plain directory look like the merged tree, as far as the
-// workload needs it.
+// copyPart copies the merged tree into a plain directory, as far as the workload
+// needs it. Layers of bench have no whiteouts.
+func copyPart(w *Workload, lowers []string, into string) error {
+	for i := len(lowers) - 1; i >= 0; i-- {
+		if err := copyTree(filepath.Join(lowers[i], w.Part), filepath.Join(into, w.Part)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bareFill makes a plain directory of its own for a sample.
 func bareFill(w *Workload, lowers []string) func(string) error {
 	return func(into string) error {
 		if w.Changes {
-			for i := len(lowers) - 1; i >= 0; i-- {
-				if err := copyTree(filepath.Join(lowers[i], w.Part), filepath.Join(into, w.Part)); err != nil {
-					return err
-				}
+			if err := copyPart(w, lowers, into); err != nil {
+				return err
 			}
 		}
 		if w.Fill != nil {
@@ -195,8 +212,8 @@ func bareFill(w *Workload, lowers []string) func(string) error {
 
 // bareCopy is the copy of the merged layers that workloads share which do not
 // change it.
-func (r *runner) bareCopy(lowers []string) (string, error) {
-	key := fmt.Sprint(lowers)
+func (r *runner) bareCopy(w *Workload, lowers []string) (string, error) {
+	key := fmt.Sprint(lowers, w.Part)
 	if dir, ok := r.copies[key]; ok {
 		return dir, nil
 	}
@@ -204,10 +221,8 @@ func (r *runner) bareCopy(lowers []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for i := len(lowers) - 1; i >= 0; i-- {
-		if err := copyTree(lowers[i], dir); err != nil {
-			return "", err
-		}
+	if err := copyPart(w, lowers, dir); err != nil {
+		return "", err
 	}
 	r.copies[key] = dir
 	return dir, nil
