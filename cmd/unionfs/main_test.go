@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,7 +43,11 @@ func TestMain(m *testing.M) {
 // program builds the program once and returns its path.
 var program = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(binDir, "unionfs")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	args := []string{"build", "-o", path}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, ".")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
 	}
@@ -108,6 +114,9 @@ func (f *fixture) clean() {
 		f.t.Errorf("left mounted: %s (%s)", m.Mountpoint, m.FSType)
 		_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH)
 	}
+	if log, err := os.ReadFile(f.path("log")); err == nil && bytes.Contains(log, []byte("DATA RACE")) {
+		f.t.Errorf("the daemon's log:\n%s", log)
+	}
 	if err := os.RemoveAll(f.dir); err != nil {
 		f.t.Error(err)
 	}
@@ -141,7 +150,10 @@ func (f *fixture) run(name string, args ...string) result {
 func (f *fixture) wait(cmd *exec.Cmd) result {
 	f.t.Helper()
 	var out, errOut bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr = f.dir, &out, &errOut
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if cmd.Dir == "" {
+		cmd.Dir = f.dir
+	}
 	cmd.Env = append(os.Environ(), "BIN="+binDir, "LC_ALL=C")
 	err := cmd.Run()
 	var exit *exec.ExitError

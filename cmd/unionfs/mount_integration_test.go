@@ -140,6 +140,17 @@ func TestMountOverALayerAndInsideOne(t *testing.T) {
 	if f.read("u/new") != "4" {
 		t.Error("written through a mount over the upper")
 	}
+	// Everything of the mount lies below it, and is still removed and written.
+	f.mount("--upper", "u", "a", ".")
+	f.write("covering", "5")
+	umount := exec.Command(filepath.Join(binDir, "unionfs"), "umount", f.dir)
+	umount.Dir = "/"
+	if r := f.wait(umount); r.code != 0 {
+		t.Error(r.errOut)
+	}
+	if _, err := os.Stat(f.path(".u.unionfs-work")); !os.IsNotExist(err) || f.read("u/covering") != "5" {
+		t.Errorf("under a mount that covers all of it: %v", err)
+	}
 	// Shared, as systemd makes /: a later mount must not get into the layer's copy.
 	r := f.shell(`mount --bind a a; mount --make-shared a
 		$BIN/unionfs mount --log log a a/sub

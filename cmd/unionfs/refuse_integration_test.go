@@ -71,6 +71,9 @@ func TestPlainUserMounts(t *testing.T) {
 			$BIN/unionfs umount m
 			ls -l u | grep -c "^c"; getfattr --absolute-names -d -m user.overlay u | grep -c uuid
 			grep -c "$PWD/m " /proc/self/mountinfo || true'
+		` + asUser + `sh -euc '
+			TMPDIR=$PWD/home $BIN/unionfs mount --ephemeral a m
+			mkdir m/d; echo 4 >m/d/f; chmod 0 m/d; $BIN/unionfs umount m; ls home'
 		` + asUser + `$BIN/unionfs mount locked m || echo code $?`)
 	want := "one\nthree\n1\n1\n1\n0\ncode 3\n"
 	if r.out != want || !strings.Contains(r.errOut, "layer locked cannot be read") {

@@ -39,7 +39,7 @@ func Dial(major, minor uint32, uid int) (*Client, error) {
 	}
 	var denied error
 	for _, path := range dirs {
-		c, err := dialIn(path, name)
+		c, err := dialIn(path, name, uid)
 		if err == nil {
 			return c, nil
 		}
@@ -53,7 +53,7 @@ func Dial(major, minor uint32, uid int) (*Client, error) {
 	return nil, fmt.Errorf("connect to the daemon: %w", ErrNoDaemon)
 }
 
-func dialIn(path, name string) (*Client, error) {
+func dialIn(path, name string, uid int) (*Client, error) {
 	f, err := openPrivate(path, false)
 	if err != nil {
 		return nil, err
@@ -66,10 +66,10 @@ func dialIn(path, name string) (*Client, error) {
 	}
 	c := &Client{conn: conn, in: bufio.NewReader(conn)}
 	// A directory that anybody can make (/tmp) proves nothing: the daemon must
-	// run as this user, or, for root, as the owner of the directory.
+	// run as this user, as root, or as the one whose mount it is.
 	cred, err := peer(conn)
-	if err == nil {
-		err = checkServer(f, int(cred.Uid))
+	if err == nil && int(cred.Uid) != os.Geteuid() && cred.Uid != 0 && int(cred.Uid) != uid {
+		err = fmt.Errorf("the daemon runs as user %d: %w", cred.Uid, fs.ErrPermission)
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -77,20 +77,6 @@ func dialIn(path, name string) (*Client, error) {
 	}
 	c.pid = int(cred.Pid)
 	return c, nil
-}
-
-func checkServer(dir *os.File, uid int) error {
-	if uid == os.Geteuid() || uid == 0 {
-		return nil
-	}
-	info, err := dir.Stat()
-	if err != nil {
-		return err
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && int(st.Uid) == uid {
-		return nil
-	}
-	return fmt.Errorf("the daemon runs as user %d: %w", uid, fs.ErrPermission)
 }
 
 // Close ends the connection, and with it a freeze.

@@ -37,6 +37,7 @@ type Server struct {
 	handlers Handlers
 	ln       *net.UnixListener
 	path     string        // of the socket, through the directory's descriptor
+	self     os.FileInfo   // of the socket
 	frozen   chan struct{} // holds one token: who has it may freeze
 	ended    chan struct{} // closed by Finish
 	wg       sync.WaitGroup
@@ -52,15 +53,12 @@ type Server struct {
 }
 
 // Listen opens the socket of the mount whose files have the given device number
-// and begins to answer. A socket left by a daemon that died is replaced; one
-// that answers is an error. The directory must stay open until Finish.
+// and begins to answer. What is there under the name belongs to a mount that is
+// gone, as no two live ones have the same number: a daemon that died, or one
+// that has not quite ended. The directory must stay open until Finish.
 func (d *Dir) Listen(major, minor uint32, h Handlers) (*Server, error) {
-	name := socketName(major, minor)
-	path := d.path(name)
-	if conn, err := net.Dial("unix", path); err == nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("open the control socket %s/%s: another daemon answers on it", d.f.Name(), name)
-	}
+	path := d.path(socketName(major, minor))
+	awaitGone(path)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove a stale control socket: %w", err)
 	}
@@ -73,18 +71,44 @@ func (d *Dir) Listen(major, minor uint32, h Handlers) (*Server, error) {
 		handlers: h, ln: ln, path: path,
 		frozen: make(chan struct{}, 1), ended: make(chan struct{}), conns: make(map[net.Conn]bool),
 	}
+	if s.self, err = os.Lstat(path); err != nil {
+		_ = ln.Close()
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
 	s.ending, s.quiet = context.WithCancel(context.Background())
 	s.wg.Add(1)
 	go s.accept()
 	return s, nil
 }
 
+// awaitGone gives a daemon that is just ending a moment to take its name away.
+func awaitGone(path string) {
+	for range 50 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return
+		}
+		_ = conn.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// removeName takes the socket's name away, unless it is another's by now.
+func (s *Server) removeName() {
+	if info, err := os.Lstat(s.path); err == nil && os.SameFile(info, s.self) {
+		_ = os.Remove(s.path)
+	}
+}
+
 // errEnding answers operations that come too late.
 var errEnding = fmt.Errorf("the mount is ending: %w", syscall.ESHUTDOWN)
 
-// Quiesce ends the calling of handlers: a freeze is dropped, operations under
-// way are waited for, and later ones fail. Clients can still wait for the end.
+// Quiesce is for a mount that is gone: its device number may be another's at
+// any time, so the socket's name goes first. Then no handler is called any more:
+// a freeze is dropped, operations under way are waited for, and later ones fail.
+// Clients that are connected can still wait for the end.
 func (s *Server) Quiesce() {
+	s.removeName()
 	s.quiet()
 	s.ops.Lock()
 	defer s.ops.Unlock()
@@ -96,14 +120,11 @@ func (s *Server) Quiesce() {
 	}
 }
 
-// Finish answers every wait with err, the result of the daemon's work, closes
-// all connections and removes the socket. It must be called once, when
+// Finish does what Quiesce does, answers every wait with err, the result of the
+// daemon's work, and closes all connections. It must be called once, when
 // everything else is done.
 func (s *Server) Finish(err error) {
 	s.Quiesce()
-	// The name goes first: a new mount may get the same device number as soon
-	// as this one is gone.
-	_ = os.Remove(s.path)
 	s.mu.Lock()
 	s.final = err
 	close(s.ended)
