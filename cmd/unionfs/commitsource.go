@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,6 +19,7 @@ import (
 type commitSource struct {
 	client *control.Client // of the mount that has the upper, or nil
 	upper  string
+	work   string // workdir of the mount, or ""
 	user   bool // marks are in user.overlay.*, where the upper itself does not tell
 	lowers []control.Layer
 	stack  layerStack
@@ -86,7 +88,7 @@ func (c *commitSource) fromMount(ctx context.Context, client *control.Client, ar
 	if err := json.Unmarshal(st.Filesystem, &fs); err == nil {
 		c.user = fs.Namespace == "user"
 	}
-	c.upper, c.lowers = st.Upper, st.Layers
+	c.upper, c.work, c.lowers = st.Upper, st.Work, st.Layers
 	return nil
 }
 
@@ -169,6 +171,9 @@ func (c *commitSource) parts(store *image.Store, po pack.Options) ([]image.Part,
 		for j := g.first + g.n - 1; j >= g.first; j-- {
 			parts = append(parts, c.packed(j+1, po, "unionfs commit (lower directory)"))
 		}
+	}
+	if c.work != "" {
+		po.Index = filepath.Join(c.work, "index")
 	}
 	return append(parts, c.packed(0, po, "unionfs commit")), nil
 }

@@ -28,6 +28,7 @@ echo man >usr/share/man/x.1
 echo o >opq/o; echo s >opq/sub/s
 echo c >deep/a/b/c/c
 for i in $(seq 1 200); do : >bulk/$i; done
+mkdir links2; echo two names >links2/a; ln links2/a links2/b
 echo linked >links/one; ln links/one links/two; ln links/one links/three
 dd if=/dev/urandom of=big bs=1000 count=3000 status=none
 echo file >type/f2d; mkdir type/d2f type/d2l; echo x >type/d2f/x
@@ -42,6 +43,7 @@ rm -rf usr/share/doc
 rm -rf opq; mkdir opq; echo new >opq/n
 rm -rf bulk; mkdir bulk; echo 7 >bulk/7
 echo more >>links/one
+echo mod >>links2/a; rm links2/a
 ln big big2; ln etc/shadow etc/shadow-
 rm -rf type/d2f; echo now-file >type/d2f
 rm type/f2d; mkdir type/f2d; echo in >type/f2d/in
@@ -151,6 +153,7 @@ func commitDirs(t *testing.T, store *Store, comp pack.Compression, dirs ...strin
 	for i := len(dirs) - 1; i >= 0; i-- {
 		req.Parts = append(req.Parts, Part{Stack: stack.New(layers[i:]), Pack: pack.Options{Compression: comp}, CreatedBy: "test"})
 	}
+	req.Parts[len(dirs)-1].Pack.Index = filepath.Join(filepath.Dir(dirs[0]), "work", "index")
 	done, err := store.Commit(context.Background(), req)
 	if err != nil {
 		t.Fatal(err)

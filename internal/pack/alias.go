@@ -1,6 +1,10 @@
 package pack
 
 import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,12 +17,19 @@ import (
 // under one of them is changed under all of them: the union shows the upper
 // file in place of every lower file with the same origin (fs/overlayfs/namei.c:
 // ovl_lookup_index). The upper itself does not hold the other names, so they
-// are looked for in the layers below.
+// are looked for in the layers below. Where the upper has no name left for such
+// a file, it is found in the index itself.
 
 // aliasTree is the part of the tree that holds such names.
 type aliasTree struct {
 	dirs    map[string]*aliasTree
-	sources map[string]string // name to the path of the upper file
+	sources map[string]source // by name
+}
+
+// source is an upper file that another name stands for.
+type source struct {
+	path  string      // in the union, or
+	entry stack.Entry // in the index
 }
 
 func (t *aliasTree) names() []string {
@@ -42,15 +53,15 @@ func (t *aliasTree) child(name string) *aliasTree {
 	return t.dirs[name]
 }
 
-func (t *aliasTree) source(name string) (string, bool) {
+func (t *aliasTree) source(name string) (source, bool) {
 	if t == nil {
-		return "", false
+		return source{}, false
 	}
 	s, ok := t.sources[name]
 	return s, ok
 }
 
-func (t *aliasTree) add(path, source string) {
+func (t *aliasTree) add(path string, src source) {
 	parts := strings.Split(path, "/")
 	for _, p := range parts[:len(parts)-1] {
 		if t.dirs == nil {
@@ -64,9 +75,9 @@ func (t *aliasTree) add(path, source string) {
 		t = sub
 	}
 	if t.sources == nil {
-		t.sources = make(map[string]string)
+		t.sources = make(map[string]source)
 	}
-	t.sources[parts[len(parts)-1]] = source
+	t.sources[parts[len(parts)-1]] = src
 }
 
 // noteIndexed remembers an upper file that the index keeps together with names
@@ -103,30 +114,68 @@ func (w *walker) noteIndexed(d *dir, name string, o stack.Object) error {
 }
 
 // aliasOf returns the upper file that the union shows in place of a lower one.
-func (w *walker) aliasOf(o stack.Object) (string, bool) {
+func (w *walker) aliasOf(o stack.Object) (source, bool) {
 	a := o.Attr()
 	if a.Type() != unix.S_IFREG || a.Nlink < 2 {
-		return "", false
+		return source{}, false
 	}
 	if path, ok := w.indexed[inode{a.Dev, a.Ino}]; ok {
-		return path, true
+		return source{path: path}, true
 	}
-	if len(w.origins) == 0 {
-		return "", false
+	if len(w.origins) == 0 && len(w.index) == 0 {
+		return source{}, false
 	}
 	h, err := o.Handle()
 	if err != nil {
-		return "", false // no handles there, so nothing of it is in an index
+		return source{}, false // no handles there, so nothing of it is in an index
 	}
-	path, ok := w.origins[string(h)]
-	return path, ok
+	if path, ok := w.origins[string(h)]; ok {
+		return source{path: path}, true
+	}
+	e, ok := w.index[string(h)]
+	return source{entry: e}, ok
+}
+
+// readIndex reads what the index of the workdir holds, whose names are the
+// origins of its files in hex (fs/overlayfs/namei.c:ovl_get_index_name). It
+// returns what has to be closed in the end.
+func (w *walker) readIndex() (io.Closer, error) {
+	if w.opt.Index == "" || w.opt.LowersUnknown {
+		return nil, nil
+	}
+	l, err := stack.OpenDir(w.opt.Index, stack.DirOptions{Namespace: w.opt.Namespace})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the hardlink index %s: %w", w.opt.Index, err)
+	}
+	ents, err := l.Root().ReadDir()
+	if err != nil {
+		return l, fmt.Errorf("read the hardlink index %s: %w", w.opt.Index, err)
+	}
+	w.index = make(map[string]stack.Entry)
+	for _, e := range ents {
+		handle, err := hex.DecodeString(e.Name)
+		if err != nil || e.Whiteout || e.Type != unix.S_IFREG && e.Type != 0 {
+			continue
+		}
+		o, p, err := l.Root().Lookup(e.Name)
+		if err != nil {
+			return l, fmt.Errorf("read the hardlink index %s: %w", w.opt.Index, err)
+		}
+		if p == stack.Present && !o.Marks().HasMetacopy {
+			w.index[string(handle)] = stack.Entry{Reals: []stack.Real{{Layer: 0, Object: o}}}
+		}
+	}
+	return l, nil
 }
 
 // findAliases looks through the union for the other names of the files that the
-// first pass noted. It costs a walk of all layers, and only where there are
-// such files.
+// first pass noted and the index holds. It costs a walk of all layers, and only
+// where there are such files.
 func (w *walker) findAliases() (*aliasTree, error) {
-	if len(w.indexed) == 0 && len(w.origins) == 0 {
+	if len(w.indexed) == 0 && len(w.origins) == 0 && len(w.index) == 0 {
 		return nil, nil
 	}
 	t := &aliasTree{}
@@ -164,8 +213,8 @@ func (w *walker) searchAliases(t *aliasTree, d stack.Entry, path string) error {
 		if top.Layer == 0 {
 			continue
 		}
-		if source, ok := w.aliasOf(top.Object); ok {
-			t.add(p, source)
+		if src, ok := w.aliasOf(top.Object); ok {
+			t.add(p, src)
 		}
 	}
 	return nil

@@ -80,6 +80,10 @@ type Options struct {
 	// tools remember owners, modes and devices. It must be off for an upper whose
 	// user attributes anybody in the container could have set.
 	OverrideStat bool
+	// Index is the directory of the hardlink index (workdir/index), or "". With
+	// it, names that the layers below alone have show the changes of a file that
+	// was copied up under another name, also when that name is gone.
+	Index string
 	// Frozen: nothing can change the layers during the walk, so that large
 	// files are read in place. A change is then an error, see ErrChanged.
 	Frozen bool

@@ -23,9 +23,10 @@ type walker struct {
 	tw    *tar.Writer  // nil: only look
 
 	links    map[inode]*link
-	aliases  *aliasTree        // names that the hardlink index keeps with an upper file
-	origins  map[string]string // origin of an indexed upper file to its path
-	indexed  map[inode]string  // file below an indexed upper file to its path
+	aliases  *aliasTree             // names that the hardlink index keeps with an upper file
+	index    map[string]stack.Entry // hardlink index, by origin
+	origins  map[string]string      // origin of an indexed upper file to its path
+	indexed  map[inode]string       // file below an indexed upper file to its path
 	badNames []string
 	counts   Counts
 	notices  []string
@@ -286,8 +287,11 @@ func (w *walker) child(d *dir, name string) error {
 
 // lookup finds what the union shows under a name of d.
 func (w *walker) lookup(d *dir, name string) (stack.Entry, error) {
-	if source, ok := d.aliases.source(name); ok {
-		return w.union.Walk(source)
+	if src, ok := d.aliases.source(name); ok {
+		if src.path == "" {
+			return src.entry, nil
+		}
+		return w.union.Walk(src.path)
 	}
 	return w.union.Lookup(d.entry, name)
 }

@@ -31,6 +31,13 @@ func Write(ctx context.Context, s *stack.Stack, w io.Writer, opt Options) (Resul
 		slices.Sort(plan.badNames)
 		return Result{}, &NameError{plan.badNames}
 	}
+	index, err := plan.readIndex()
+	if index != nil {
+		defer index.Close() //nolint:errcheck // only read
+	}
+	if err != nil {
+		return Result{}, err
+	}
 	aliases, err := plan.findAliases()
 	if err != nil {
 		return Result{}, err
