@@ -138,7 +138,7 @@ type finder struct {
 // last holds data. EIO: a metacopy file without data below it.
 func (s *Stack) Find(parents []Real, q Search) ([]Real, error) {
 	f := finder{s: s, name: q.Name, dir: q.DirAbove, needData: q.DataAbove}
-	f.redirect(q.Redirect)
+	f.redirect(q.Redirect, "", "")
 	if f.path != "" {
 		parents = s.roots
 	}
@@ -162,17 +162,20 @@ func (s *Stack) Find(parents []Real, q Search) ([]Real, error) {
 	return f.out, nil
 }
 
-// redirect takes over a redirect mark; it tells whether it is absolute.
-func (f *finder) redirect(r string) bool {
+// redirect takes over a redirect mark of an object; it tells whether it is
+// absolute. Where the object stands in an absolute path, before is that path
+// up to the object's name and after what follows the name
+// (fs/overlayfs/namei.c:ovl_check_redirect).
+func (f *finder) redirect(r, before, after string) bool {
 	switch {
 	case r == "":
 		return false
 	case r[0] == '/':
-		f.path = r
+		f.path = r + after
+		f.stop = false // an opaque directory on the way here does not count there
 		return true
 	case f.path != "":
-		// Found along an absolute path: the new name replaces its last part.
-		f.path = f.path[:strings.LastIndexByte(f.path, '/')+1] + r
+		f.path = before + r + after
 		return false
 	}
 	f.name = r
@@ -206,10 +209,16 @@ func (f *finder) ask(parent Real) (moved bool, err error) {
 }
 
 // descend walks all but the last part of an absolute redirect inside one layer
-// (fs/overlayfs/namei.c:ovl_lookup_layer). A nil directory: not in this layer.
+// (fs/overlayfs/namei.c:ovl_lookup_layer). A directory on the way that has a
+// redirect itself changes the path that the layers below are asked for. A nil
+// directory: not in this layer.
 func (f *finder) descend(dir Dir) (Dir, string, error) {
-	parts := strings.Split(f.path[1:], "/")
-	for _, part := range parts[:len(parts)-1] {
+	rest := f.path[1:] // counted from the end, since what is before may change
+	for {
+		part, after, more := strings.Cut(rest, "/")
+		if !more {
+			return dir, part, nil
+		}
 		o, p, err := dir.Lookup(part)
 		if err != nil {
 			return nil, "", err
@@ -222,12 +231,13 @@ func (f *finder) descend(dir Dir) (Dir, string, error) {
 		if p == Absent {
 			return nil, "", nil
 		}
-		if sub.Marks().Opacity == whiteout.OpaqueDir {
+		if m := sub.Marks(); m.Opacity == whiteout.OpaqueDir {
 			f.stop = true // nothing below this layer, but go on in it
+		} else {
+			f.redirect(m.Redirect, f.path[:len(f.path)-len(rest)], f.path[len(f.path)-len(after)-1:])
 		}
-		dir = sub
+		dir, rest = sub, after
 	}
-	return dir, parts[len(parts)-1], nil
 }
 
 // take adds an object to the answer where it belongs there.
@@ -244,7 +254,7 @@ func (f *finder) take(r Real) (moved bool) {
 			f.stop = true
 			return false
 		}
-		return f.redirect(m.Redirect)
+		return f.redirect(m.Redirect, f.prefix(), "")
 	}
 	if f.dir {
 		f.stop = true // a file below a directory ends the merge
@@ -257,9 +267,12 @@ func (f *finder) take(r Real) (moved bool) {
 	}
 	f.out = append(f.out, r)
 	f.needData = m.HasMetacopy
-	if !m.HasMetacopy {
-		f.stop = true
+	f.stop = !m.HasMetacopy
+	if f.stop {
 		return false
 	}
-	return f.redirect(m.Redirect)
+	return f.redirect(m.Redirect, f.prefix(), "")
 }
+
+// prefix is the absolute path that is asked for up to its last part.
+func (f *finder) prefix() string { return f.path[:strings.LastIndexByte(f.path, '/')+1] }

@@ -38,6 +38,14 @@ type fsuuid2 struct {
 
 const fsIocGetFSUUID = 0x80111500 // _IOR(0x15, 0, struct fsuuid2)
 
+// btrfs answers only its own request (<linux/btrfs.h>): the UUID stands at
+// offset 16 of struct btrfs_ioctl_fs_info_args.
+const (
+	btrfsIocFSInfo  = 0x8400941f // _IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)
+	btrfsFSInfoSize = 1024
+	btrfsFSInfoUUID = 16
+)
+
 // FSUUID returns the UUID of the filesystem that the directory dirfd is on
 // (super_block.s_uuid), or zeros where there is none or the kernel (before
 // Linux 6.9) does not tell.
@@ -50,7 +58,14 @@ func FSUUID(dirfd int) (uuid [16]byte) {
 	var arg fsuuid2
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsIocGetFSUUID, uintptr(unsafe.Pointer(&arg)))
 	if errno == 0 && arg.len == 16 {
-		uuid = arg.uuid
+		return arg.uuid
+	}
+	var info [btrfsFSInfoSize]byte
+	var st unix.Statfs_t
+	if Fstatfs(fd, &st) == nil && st.Type == unix.BTRFS_SUPER_MAGIC {
+		if _, err := Ioctl(fd, btrfsIocFSInfo, info[:]); err == nil {
+			copy(uuid[:], info[btrfsFSInfoUUID:])
+		}
 	}
 	return uuid
 }
