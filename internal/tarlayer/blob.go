@@ -68,7 +68,17 @@ type blob struct {
 	changed atomic.Bool // it was seen to have changed
 }
 
-// check tells whether the blob is as it was when it was opened.
+// unchanged tells whether the file is in the state in which it was opened.
+func (b *blob) unchanged() bool {
+	if b.file == nil {
+		return true
+	}
+	id, err := fileIdentity(b.file)
+	return err == nil && id.sameContent(b.id)
+}
+
+// check is unchanged, for a layer in use: what changed once stays changed, and
+// is logged.
 func (b *blob) check() bool {
 	if b.file == nil {
 		return true
@@ -76,8 +86,7 @@ func (b *blob) check() bool {
 	if b.changed.Load() {
 		return false
 	}
-	id, err := fileIdentity(b.file)
-	if err == nil && id.sameContent(b.id) {
+	if b.unchanged() {
 		return true
 	}
 	if !b.changed.Swap(true) {

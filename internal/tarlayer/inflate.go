@@ -2,6 +2,7 @@ package tarlayer
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 )
 
@@ -72,7 +73,7 @@ func (d *inflater) window() []byte {
 func (d *inflater) fill() error {
 	if d.eof {
 		if d.pos > d.end+inPad-8 {
-			return io.ErrUnexpectedEOF
+			return errCut
 		}
 		return nil
 	}
@@ -127,7 +128,7 @@ func (d *inflater) take(n uint) (uint32, error) {
 	d.bits >>= n
 	d.nbits -= n
 	if d.overrun() {
-		return 0, io.ErrUnexpectedEOF
+		return 0, errCut
 	}
 	return v, nil
 }
@@ -228,7 +229,7 @@ func (d *inflater) stored() error {
 				return err
 			}
 			if d.pos >= d.end {
-				return io.ErrUnexpectedEOF
+				return errCut
 			}
 		}
 		if d.n >= inflateOut {
@@ -244,10 +245,13 @@ func (d *inflater) stored() error {
 	return nil
 }
 
+// errCut: the data end in the middle of something.
+var errCut = fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, ErrInvalid)
+
 // noEOF turns the end of a source in the middle of something into an error.
 func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
+	if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // from io itself
+		return errCut
 	}
 	return err
 }
@@ -402,7 +406,7 @@ func (d *inflater) codes() error {
 		if e&entryEnd != 0 || e == 0 {
 			d.bits, d.nbits, d.pos, d.n = bits, nbits, pos, n
 			if d.overrun() {
-				return io.ErrUnexpectedEOF
+				return errCut
 			}
 			if e == 0 {
 				return errDeflate

@@ -139,7 +139,7 @@ func (l *Layer) decodeGzip(dst []byte, s, next span) error {
 		buf = new([]byte)
 	}
 	defer inputs.Put(buf)
-	*buf = restartInput((*buf)[:0], *in, uint(s.in%8))
+	*buf = restartInput((*buf)[:0], *in, uint(s.in%8), uint(next.in%8))
 	return inflateFrom(dst, *buf, window)
 }
 

@@ -44,7 +44,7 @@ func makeIndex(ctx context.Context, b *blob, opt *Options) (*cached, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !b.check() {
+	if !b.unchanged() {
 		_ = e.close()
 		return nil, ErrChanged
 	}

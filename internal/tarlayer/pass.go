@@ -74,7 +74,7 @@ func (p *pass) Read(b []byte) (int, error) {
 func (p *pass) skipTo(off int64) error {
 	_, err := io.CopyBuffer(io.Discard, onlyReader{io.LimitReader(p, off-p.read)}, make([]byte, min(readChunk, max(off-p.read, 1))))
 	if err == nil && p.read != off {
-		err = io.ErrUnexpectedEOF
+		err = errCut
 	}
 	return err
 }

@@ -77,19 +77,23 @@ func makeBitPrefixes() (p [8]bitWriter) {
 	return p
 }
 
-// restartInput prepares data, whose first block begins at bit r of its first
-// byte, for an inflate from the beginning.
-func restartInput(dst, data []byte, r uint) []byte {
-	w := &bitPrefixes[r]
-	dst = append(dst, w.b...)
-	if r == 0 {
-		return append(dst, data...)
+// restartInput makes of data, whose first block begins at bit from of its first
+// byte and whose last one ends before bit to of its last byte (0: with it), a
+// stream for an inflate from the beginning to the end.
+func restartInput(dst, data []byte, from, to uint) []byte {
+	w := bitWriter{b: append(dst, bitPrefixes[from].b...)}
+	if from > 0 && len(data) > 0 {
+		w.b[len(w.b)-1] |= data[0] &^ (1<<from - 1)
+		data = data[1:]
 	}
-	if len(data) == 0 {
-		return dst
+	w.b = append(w.b, data...)
+	w.n = uint(len(w.b)) * 8
+	if to > 0 {
+		w.n -= 8 - to
+		w.b[len(w.b)-1] &= 1<<to - 1
 	}
-	dst[len(dst)-1] |= data[0] &^ (1<<r - 1)
-	return append(dst, data[1:]...)
+	w.put(0b011, 3+7) // final, fixed codes; end of block
+	return w.b
 }
 
 // inflateReader is what every inflate of klauspost/compress is.

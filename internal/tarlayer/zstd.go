@@ -97,7 +97,7 @@ func walkFrame(r io.ReaderAt, off, size int64) (frame, error) {
 		}
 		end := off + 8 + int64(binary.LittleEndian.Uint32(h[4:]))
 		if end > size {
-			return frame{}, io.ErrUnexpectedEOF
+			return frame{}, errCut
 		}
 		return frame{end: end, skip: true}, nil
 	}
@@ -119,7 +119,7 @@ func walkFrame(r io.ReaderAt, off, size int64) (frame, error) {
 		f.end += 4 // checksum
 	}
 	if f.end > size {
-		return frame{}, io.ErrUnexpectedEOF
+		return frame{}, errCut
 	}
 	return f, nil
 }
@@ -160,7 +160,7 @@ func walkBlocks(r io.ReaderAt, off, size int64) (f frame, err error) {
 	for {
 		var b [3]byte
 		if off+3 > size {
-			return f, io.ErrUnexpectedEOF
+			return f, errCut
 		}
 		if n, err := r.ReadAt(b[:], off); n < len(b) {
 			return f, noEOF(err)
