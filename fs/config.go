@@ -65,6 +65,10 @@ type MountOptions struct {
 	DefaultPermissions bool
 	// Debug prints every FUSE message to standard error.
 	Debug bool
+	// Writeback lets the kernel collect writes in its page cache and send them
+	// together, at the latest when a file is closed or flushed. An error of the
+	// upper (no space) is then reported by close or fsync, not by write.
+	Writeback bool
 	// Transport is the wished transport; empty is TransportAuto.
 	Transport Transport
 	// Spin is how long to look out for the next request before sleeping; zero

@@ -59,6 +59,9 @@ func (f *FS) fuseOptions(m *MountOptions) *fuse.MountOptions {
 	caps := uint64(fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_NO_OPENDIR_SUPPORT |
 		fuse.CAP_DONT_MASK | fuse.CAP_EXPORT_SUPPORT | fuse.CAP_IOCTL_DIR | fuse.CAP_ASYNC_DIO |
 		fuse.CAP_SETXATTR_EXT)
+	if m.Writeback && !f.readOnly() {
+		caps |= fuse.CAP_WRITEBACK_CACHE
+	}
 	return &fuse.MountOptions{
 		Name:                     subtype,
 		Debug:                    m.Debug,

@@ -57,9 +57,12 @@ const maxSize = 1<<63 - 1
 // Preconditions: n.mu is held for writing; p is n's place.
 func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error {
 	// An empty SETATTR comes before a write to a file with capabilities, whoever
-	// writes, or with set-id bits, when the writer may not keep those.
-	empty := in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
-	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || empty
+	// writes, or with set-id bits, when the writer may not keep those. With a
+	// ctime (which is only sent with the writeback cache) it is a chown that
+	// changes nothing, and that drops set-id bits for everybody.
+	said := in.Valid &^ (fuse.FATTR_FH | fuse.FATTR_LOCKOWNER)
+	write := said == 0
+	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || write || said == fuse.FATTR_CTIME
 	uid, setUID := in.GetUID()
 	gid, setGID := in.GetGID()
 	if setUID || setGID {
@@ -81,7 +84,7 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 		}
 	}
 	if kill && !n.isDir() {
-		if err := f.killPriv(n, p, setMode || empty && in.Uid == 0); err != nil {
+		if err := f.killPriv(n, p, setMode || write && in.Uid == 0); err != nil {
 			return err
 		}
 	}

@@ -148,6 +148,7 @@ func (d *daemon) mountOptions() fs.MountOptions {
 		Source: d.plan.req.label, AllowOther: o.AllowOther,
 		DefaultPermissions: true, Debug: d.plan.req.opts.Debug,
 		Transport: fs.Transport(o.Transport),
+		Writeback: o.Writeback == nil || *o.Writeback,
 	}
 	m.Spin, _ = fs.ParseSpin(o.Spin) // package mountopt has checked it
 	if sys.HasCap(unix.CAP_SYS_ADMIN) {

@@ -29,6 +29,7 @@ var handlers = map[string]handler{
 	"io":                  oneOf(func(p *parser) *string { return &p.IO }, "auto", "cached"),
 	"transport":           oneOf(func(p *parser) *string { return &p.Transport }, "auto", "dev", "gofuse"),
 	"spin":                (*parser).spin,
+	"writeback":           (*parser).writeback,
 	"userxattr":           flag(func(p *parser) { p.UserXattr = true }),
 	"volatile":            flag(func(p *parser) { p.Volatile = true }),
 	"noacl":               flag(func(p *parser) { p.NoACL = true }),
@@ -68,7 +69,7 @@ var ignored = []string{
 // that would change what the mount shows or does.
 var unsupported = []string{
 	"datadir+", "verity", "nfs_export", "uuid", "override_creds", "nooverride_creds",
-	"uidmapping", "gidmapping", "squash_to_root", "squash_to_uid", "squash_to_gid", "fsync", "writeback",
+	"uidmapping", "gidmapping", "squash_to_root", "squash_to_uid", "squash_to_gid", "fsync",
 	"noxattrs", "xattr_permissions", "static_nlink", "ino32_t", "plugins",
 	"context", "fscontext", "defcontext", "rootcontext",
 	"allow_root", "auto_unmount", "lazytime", "iversion", "mand", "nosymfollow",
@@ -116,7 +117,7 @@ func (p *parser) add(o option) error {
 // isDefault tells whether an unsupported option asks for what is so anyway.
 func isDefault(o option) bool {
 	switch o.name + "=" + o.value {
-	case "verity=off", "nfs_export=off", "fsync=1", "writeback=0", "xattr_permissions=0":
+	case "verity=off", "nfs_export=off", "fsync=1", "xattr_permissions=0":
 		return o.hasValue
 	}
 	return false
@@ -213,6 +214,17 @@ func onOff(field func(*parser) **bool) handler {
 		*field(p) = &v
 		return nil
 	}
+}
+
+// writeback also takes the numbers that fuse-overlayfs knows.
+func (p *parser) writeback(o option) error {
+	switch o.value {
+	case "1":
+		o.value = "on"
+	case "0":
+		o.value = "off"
+	}
+	return onOff(func(p *parser) **bool { return &p.Writeback })(p, o)
 }
 
 // flag handles an option without a value. fuse-overlayfs takes NAME=1 too.

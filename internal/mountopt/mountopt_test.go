@@ -38,7 +38,7 @@ func TestParse(t *testing.T) {
 		{"fstab's own options are dropped", []string{"defaults,noauto,_netdev,x-systemd.automount,nofail"}, Options{}},
 		{"buildah's private", []string{"lowerdir=/a:/b,private"}, Options{Lowers: []string{"/a", "/b"}}},
 		{"podman's maps", []string{"uidmapping=0:1000:1:1:100000:65536"}, Options{Unsupported: []string{"uidmapping=0:1000:1:1:100000:65536"}}},
-		{"unsupported but the default", []string{"fsync=1,writeback=0,xattr_permissions=0"}, Options{}},
+		{"unsupported but the default", []string{"fsync=1,xattr_permissions=0"}, Options{}},
 		{"unknown", []string{"lowerdri=/a,colour"}, Options{Unknown: []string{"lowerdri=/a", "colour"}}},
 		{"empty elements", []string{",,ro,,"}, Options{ReadOnly: true}},
 		{"backslash at the end", []string{`upperdir=/a\`}, Options{Upper: `/a\`}},

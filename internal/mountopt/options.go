@@ -36,6 +36,7 @@ type Options struct {
 	IO        string // auto or cached
 	Transport string // auto, dev or gofuse
 	Spin      string // auto, off or microseconds
+	Writeback *bool
 	Debug     bool
 
 	AllowOther         bool
@@ -136,6 +137,7 @@ func (o Options) String() string {
 	f.value("io", o.IO)
 	f.value("transport", o.Transport)
 	f.value("spin", o.Spin)
+	f.onOff("writeback", o.Writeback)
 	f.flag("debug", o.Debug)
 	f.flag("allow_other", o.AllowOther)
 	f.flag("default_permissions", o.DefaultPermissions)
