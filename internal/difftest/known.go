@@ -49,6 +49,22 @@ var Differences = []Known{
 		},
 	},
 	{
+		Name:   "copy-up-without-a-name",
+		Reason: "a lower file that was unlinked and is still open can be changed here; the kernel finds no name to copy up",
+		Ends:   true,
+		Match: func(op Op, oracle, subject Result) bool {
+			return op.FD+op.FD2 >= 0 && op.Path == "" && subject.Err == "" && (oracle.Err == "ENOENT" || oracle.Err == "EEXIST" || oracle.Err == "ESTALE")
+		},
+	},
+	{
+		Name:   "unlinked-lower-nlink",
+		Reason: "an open lower file that was unlinked has a link count of 0 here; the kernel shows that of the layer",
+		Match: func(op Op, oracle, subject Result) bool {
+			return op.Call == "fstat" && strings.Contains(subject.Val, " n=0 ") &&
+				nlinkWord.ReplaceAllString(oracle.Val, " ") == nlinkWord.ReplaceAllString(subject.Val, " ")
+		},
+	},
+	{
 		Name:   "long-redirect",
 		Reason: "the kernel refuses redirects above redirect_max (256 bytes); here a page may be used",
 		Ends:   true,
@@ -58,6 +74,9 @@ var Differences = []Known{
 		},
 	},
 }
+
+// nlinkWord is a link count in statText.
+var nlinkWord = regexp.MustCompile(` n=[0-9]+ `)
 
 // orphans are entries that callList found but could not stat.
 var orphans = regexp.MustCompile(` "[^ ]*":c!ENOENT`)

@@ -112,6 +112,16 @@ func unionfs(t testing.TB, options string) Target {
 	return Daemon{Label: "unionfs", Command: bin, Args: []string{"mount", "--foreground"}, Options: options, Ready: "msg=mounted"}
 }
 
+// daemon is unionfs as a Daemon.
+func daemon(t testing.TB, options string) Daemon {
+	t.Helper()
+	d, ok := unionfs(t, options).(Daemon)
+	if !ok {
+		t.Skip("needs unionfs as the target")
+	}
+	return d
+}
+
 // start makes a started runner that is closed at the end of the test.
 func start(t testing.TB, oracle, subject Target, known []Known) *Runner {
 	t.Helper()

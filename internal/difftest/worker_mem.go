@@ -58,6 +58,9 @@ func callMunmap(w *worker, op Op) (string, error) {
 // window is the part of a mapping that an operation speaks of.
 func (w *worker) window(op Op) ([]byte, error) {
 	mem := w.handles[op.FD].mem
+	if op.Len == 0 {
+		op.Len = int64(len(op.Data))
+	}
 	if op.Off < 0 || op.Len < 0 || op.Off+op.Len > int64(len(mem)) {
 		return nil, unix.EINVAL
 	}
