@@ -13,6 +13,7 @@ case ${1:-} in
 esac
 
 scripts/deps.sh demo
+[ -n "$binary" ] || scripts/deps.sh build
 if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
 	die "/dev/fuse is missing or not accessible: as root run 'modprobe fuse; chmod 666 /dev/fuse', or run the demo as root"
 fi
@@ -98,11 +99,8 @@ must_fail "touch new/srv/app/server.py"
 [ ! -e new/srv/app/docs ] || die "the new image still has docs/"
 
 tell "The new layer: its digest, and what is in it."
-run "unionfs image inspect webapp:1.1 | grep -A6 '\"Layers\"'"
-layer=$(jq -r '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == "webapp:1.1") | .digest' store/index.json)
-layer=$(jq -r '.layers[-1].digest' "store/blobs/sha256/${layer#sha256:}")
-echo "$layer"
-run "tar -tvf store/blobs/sha256/${layer#sha256:}"
+run "unionfs image inspect webapp:1.1 | jq -r '.[0].Layers[-1].digest' | tee digest"
+run "tar -tvf store/blobs/sha256/\$(cut -d: -f2 digest)"
 
 tell "Unmount."
 run "unionfs umount new original app"

@@ -3,10 +3,14 @@
 # missing; without root it only says which.
 #
 #   scripts/deps.sh build|demo|test|image|bench ...
+#
+# "demo" is what the demo needs beside a built binary, "image" what
+# real-image.sh needs.
 source "$(dirname "$0")/env.sh"
 
 # need PACKAGE COMMAND: the package is wanted when the command is missing.
 missing=()
+go_wanted=
 need() {
 	command -v "$2" >/dev/null 2>&1 || missing+=("$1")
 }
@@ -17,12 +21,12 @@ need_package() {
 }
 
 need_build() {
+	go_wanted=yes
 	need git git
 	need_package ca-certificates
 }
 
 need_demo() {
-	need_build
 	need fuse3 fusermount3
 	need tree tree
 	need jq jq
@@ -38,6 +42,7 @@ need_image() {
 }
 
 need_test() {
+	need_build
 	need_demo
 	need_image
 	need gcc gcc # the race detector needs cgo
@@ -59,6 +64,7 @@ need_test() {
 }
 
 need_bench() {
+	need_build
 	need_demo
 	need fuse-overlayfs fuse-overlayfs
 	need fio fio
@@ -87,6 +93,6 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # Go itself: the version of go.mod, or one that fetches it (1.21 and later do).
-if ! go version >/dev/null 2>&1; then
+if [ -n "$go_wanted" ] && ! go version >/dev/null 2>&1; then
 	die "Go is missing: install Go $(sed -n 's/^go //p' go.mod) or newer from https://go.dev/dl into /usr/local/go"
 fi

@@ -54,6 +54,21 @@ scripts/leftovers.sh "$work"
 
 say "demo"
 scripts/demo.sh "$work/unionfs" </dev/null
+
+# The same as a plain user, who may open /dev/fuse: a private mount namespace
+# has a node of its own there.
+if [ "$(id -u)" = 0 ]; then
+	say "demo as a plain user"
+	mkdir "$work/home"
+	chown nobody "$work/home"
+	mknod -m 666 "$work/fuse" c 10 229
+	# shellcheck disable=SC2016 # the inner shell expands these
+	unshare --mount --propagation private bash -c '
+		mount --bind "$1/fuse" /dev/fuse
+		HOME=$1/home setpriv --reuid nobody --regid nogroup --clear-groups scripts/demo.sh "$1/unionfs"
+	' demo "$work" </dev/null >"$work/demo.log" 2>&1 || { cat "$work/demo.log"; die "the demo failed as a plain user"; }
+	echo "passed"
+fi
 scripts/leftovers.sh "$work"
 
 say "all passed in $((SECONDS - started)) s"
