@@ -125,8 +125,11 @@ func (l *DirLayer) RootFD() int { return l.rootFD }
 // Literal tells whether names beginning with ".wh." are ordinary in the layer.
 func (l *DirLayer) Literal() bool { return l.literal }
 
-// Close closes the root descriptor.
-func (l *DirLayer) Close() error { return sys.Close(l.rootFD) }
+// Close closes the root and the descriptors of directories in the cache.
+func (l *DirLayer) Close() error {
+	l.fds.Purge()
+	return sys.Close(l.rootFD)
+}
 
 // markSentinel makes d opaque when it holds the AUFS sentinel. name is d's name
 // in dirfd, or "" for dirfd itself.

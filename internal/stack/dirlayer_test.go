@@ -206,6 +206,29 @@ func TestOpenDirErrors(t *testing.T) {
 	}
 }
 
+// TestCloseLeavesNoDescriptor counts what is open before and after.
+func TestCloseLeavesNoDescriptor(t *testing.T) {
+	dirs := buildLayers(t, "==\nfile a/b/c/d/x =1\nfile e/f/x =1\n==\nfile a/b/y =2")
+	before := countFDs(t)
+	t.Run("use", func(t *testing.T) {
+		s := openStack(t, dirs, DirOptions{})
+		dumpStack(t, s)
+		if countFDs(t) == before {
+			t.Error("nothing is open while layers are in use: the count is wrong")
+		}
+	})
+	if after := countFDs(t); after != before {
+		t.Errorf("%d descriptors are open after Close, %d were before", after, before)
+	}
+}
+
+func countFDs(t *testing.T) int {
+	t.Helper()
+	ents, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	return len(ents)
+}
+
 // TestConcurrentLookups is for the race detector, and for descriptors that are
 // closed while in use.
 func TestConcurrentLookups(t *testing.T) {

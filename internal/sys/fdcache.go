@@ -146,6 +146,20 @@ func (c *FDCache) evictLocked() []int {
 	return victims
 }
 
+// Purge closes every descriptor that is not in use. Their owners open them again
+// when they need them.
+func (c *FDCache) Purge() {
+	c.mu.Lock()
+	var victims []int
+	for c.idle.next != &c.idle {
+		victims = append(victims, c.forgetLocked(c.idle.next))
+	}
+	c.mu.Unlock()
+	for _, v := range victims {
+		_ = Close(v)
+	}
+}
+
 // Open tells how many descriptors the cache holds.
 func (c *FDCache) Open() int {
 	c.mu.Lock()
