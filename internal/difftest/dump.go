@@ -143,10 +143,9 @@ func extentText(fd int) string {
 }
 
 // Marks lists what an upper layer says about the layers below, one mark a line:
-// "whiteout PATH", "opaque PATH", "redirect PATH TARGET", "metacopy PATH". It
-// reads the kernel's forms in both namespaces, and anything that only other
-// programs write is listed as "foreign".
-func Marks(upper string) ([]string, error) {
+// "whiteout PATH", "opaque PATH VALUE", "redirect PATH TARGET", "metacopy PATH".
+// It reads the kernel's forms with the attribute prefix ns.
+func Marks(upper, ns string) ([]string, error) {
 	var out []string
 	err := filepath.Walk(upper, func(full string, _ os.FileInfo, err error) error {
 		if err != nil {
@@ -165,20 +164,18 @@ func Marks(upper string) ([]string, error) {
 			return nil
 		}
 		for _, m := range []string{"opaque", "redirect", "metacopy", "whiteout"} {
-			for _, ns := range []string{"trusted.overlay.", "user.overlay."} {
-				v, err := xattrValue(func(b []byte) (int, error) { return unix.Lgetxattr(full, ns+m, b) })
-				if err != nil {
-					continue
-				}
-				text, err := hex.DecodeString(v)
-				if err != nil {
-					return err
-				}
-				if m == "metacopy" {
-					text = nil
-				}
-				out = append(out, strings.TrimSpace(fmt.Sprintf("%s %q %s", m, path, text)))
+			v, err := xattrValue(func(b []byte) (int, error) { return unix.Lgetxattr(full, ns+m, b) })
+			if err != nil {
+				continue
 			}
+			text, err := hex.DecodeString(v)
+			if err != nil {
+				return err
+			}
+			if m == "metacopy" {
+				text = nil
+			}
+			out = append(out, strings.TrimSpace(fmt.Sprintf("%s %q %s", m, path, text)))
 		}
 		return nil
 	})

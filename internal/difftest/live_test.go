@@ -40,6 +40,19 @@ func onOurs(t *testing.T, layers []string, f func(l *live)) {
 
 func runLive(t *testing.T, target Target, layers []string, f func(l *live)) {
 	t.Helper()
+	l := newLive(t, target, layers)
+	l.mount()
+	t.Cleanup(l.end)
+	f(l)
+	if after := l.rawLayers(); !slices.Equal(l.before, after) {
+		was, is := comparer{}.onlyIn(l.before, after)
+		t.Errorf("a lower layer changed: %s\n->\n%s", was, is)
+	}
+}
+
+// newLive makes the directories and layers of a mount.
+func newLive(t *testing.T, target Target, layers []string) *live {
+	t.Helper()
 	base := tempDir(t)
 	l := &live{t: t, target: target, fds: map[int]bool{}, Dirs: Dirs{
 		Upper: filepath.Join(base, "u"), Work: filepath.Join(base, "w"), Mnt: filepath.Join(base, "m"),
@@ -54,21 +67,18 @@ func runLive(t *testing.T, target Target, layers []string, f func(l *live)) {
 		l.Layers = append(l.Layers, dir)
 	}
 	l.before = l.rawLayers()
-	l.mount()
-	t.Cleanup(func() {
-		for fd := range l.fds {
-			_ = unix.Close(fd)
+	return l
+}
+
+// end closes and unmounts what is left at the end of a test.
+func (l *live) end() {
+	for fd := range l.fds {
+		_ = unix.Close(fd)
+	}
+	if l.m != nil {
+		if err := l.m.Unmount(); err != nil {
+			l.t.Error(err)
 		}
-		if l.m != nil {
-			if err := l.m.Unmount(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	f(l)
-	if after := l.rawLayers(); !slices.Equal(l.before, after) {
-		was, is := comparer{}.onlyIn(l.before, after)
-		t.Errorf("a lower layer changed: %s\n->\n%s", was, is)
 	}
 }
 

@@ -80,6 +80,7 @@ type run struct {
 	did    []Op
 	ended  bool // a known difference ended the comparison
 	cmp    comparer
+	ns     string // prefix of the marks
 }
 
 // Run runs a case with its own operations. It returns nil, nil when the targets
@@ -128,6 +129,9 @@ func (x *run) prepare(c Case, setup Source) ([]Op, error) {
 	v, err := FindVariant(c.Variant)
 	if err != nil {
 		return nil, err
+	}
+	if x.ns = "trusted.overlay."; strings.Contains(v.Kernel, "userxattr") {
+		x.ns = "user.overlay."
 	}
 	x.cmp = comparer{laxTimes: v.LaxTimes, laxLinks: v.LaxLinks}
 	did, err := x.setup(setup, v)
@@ -302,17 +306,27 @@ func (x *run) agree(op Op, a, b Result) (agree, ends bool) {
 	return false, false
 }
 
+// dump dumps a mounted tree, without the orphan whiteouts that the kernel lists
+// (see Differences).
+func (x *run) dump(target Target, mnt string) ([]string, error) {
+	lines, err := Dump(mnt, DumpOptions{Now: x.now})
+	if _, kernel := target.(Kernel); kernel {
+		lines = slices.DeleteFunc(lines, orphanLine.MatchString)
+	}
+	return lines, err
+}
+
 // trees compares both mounted trees and returns the oracle's.
 func (x *run) trees() ([]string, *Mismatch, error) {
 	err := errors.Join(x.a.All(Op{Call: "reset"}), x.b.All(Op{Call: "reset"}))
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := Dump(x.da.Mnt, DumpOptions{Now: x.now})
+	a, err := x.dump(x.Oracle, x.da.Mnt)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := Dump(x.db.Mnt, DumpOptions{Now: x.now})
+	b, err := x.dump(x.Subject, x.db.Mnt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -320,11 +334,11 @@ func (x *run) trees() ([]string, *Mismatch, error) {
 }
 
 func (x *run) marks() (*Mismatch, error) {
-	a, err := Marks(x.da.Upper)
+	a, err := Marks(x.da.Upper, x.ns)
 	if err != nil {
 		return nil, err
 	}
-	b, err := Marks(x.db.Upper)
+	b, err := Marks(x.db.Upper, x.ns)
 	if err != nil {
 		return nil, err
 	}
@@ -425,7 +439,7 @@ func (x *run) again(phase string, target Target, d Dirs, want []string) (*Mismat
 	if err != nil {
 		return &Mismatch{Phase: phase, Subject: err.Error()}, nil
 	}
-	got, err := Dump(d.Mnt, DumpOptions{Now: x.now})
+	got, err := x.dump(target, d.Mnt)
 	if err := errors.Join(err, mnt.Unmount()); err != nil {
 		return nil, err
 	}

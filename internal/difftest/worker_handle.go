@@ -182,15 +182,15 @@ func callLseek(w *worker, op Op) (string, error) {
 		return "", err
 	}
 	pos, err := unix.Seek(fd, op.Off, whence)
-	if err != nil {
-		return "", err
-	}
 	if typeChar(st.Mode) == 'd' {
 		// A directory's offsets are its filesystem's own business.
 		if h := &w.handles[op.FD]; h.pass != nil {
 			h.pass.spoiled = true
 		}
-		return "", nil
+		return "dir", err
+	}
+	if err != nil {
+		return "", err
 	}
 	return strconv.FormatInt(pos, 10), nil
 }
