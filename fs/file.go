@@ -171,6 +171,13 @@ func (f *FS) lseek(n *node, off int64, whence int) (pos int64, err error) {
 	if n.typ != unix.S_IFREG {
 		return 0, unix.EINVAL
 	}
+	if f.writeback.Load() {
+		// What the kernel has not written back yet would look like a hole, and
+		// a program that copies data only would lose it.
+		if err := f.notify.flushData(n.id); err != nil {
+			return 0, err
+		}
+	}
 	ok, err := f.withData(n, func(fd int) (err error) {
 		pos, err = unix.Seek(fd, off, whence)
 		return err

@@ -42,6 +42,8 @@ type FS struct {
 
 	treeMu sync.RWMutex // the shape of the tree; see doc.go
 
+	writeback atomic.Bool // the kernel collects writes; set when mounted
+
 	gate   sync.RWMutex // held shared by everything that changes the upper
 	frozen atomic.Bool
 

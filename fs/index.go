@@ -24,6 +24,7 @@ type hardlink struct {
 	name    string // entry of the index: the origin handle in hexadecimal
 	nlink   int    // names in the union
 	indexed bool   // the entry exists
+	meta    bool   // the entry is a metacopy file
 }
 
 // indexes tells whether hard-linked lower files are indexed.
@@ -52,7 +53,7 @@ func (f *FS) linkedNode(dir *node, name string, r *resolved) (*node, error) {
 	}
 	state := lowerOnly
 	switch {
-	case r.inUpper && r.marks.HasMetacopy:
+	case r.inUpper && r.marks.HasMetacopy, hard != nil && hard.meta:
 		state = metaUpper
 	case r.inUpper, hard != nil && hard.indexed:
 		state = fullUpper
@@ -143,6 +144,8 @@ func (f *FS) readIndex(k hardKeys, hard *hardlink, lowerNlink uint32) (hardKeys,
 	}
 	hard.indexed = true
 	k.upper = st.Ino
+	_, err := sys.Getxattrat(f.indexFD, hard.name, f.cfg.Namespace.Attr(whiteout.Metacopy), nil)
+	hard.meta = err == nil
 	mark, err := f.cfg.Namespace.Get(f.indexFD, hard.name, whiteout.Nlink)
 	if err != nil {
 		mark = nil

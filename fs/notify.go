@@ -3,6 +3,8 @@ package fs
 import (
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // notifier tells the kernel that cached attributes are out of date, from a
@@ -41,6 +43,21 @@ func (t *notifier) staleAttr(id uint64) {
 		t.busy = true
 		go t.send()
 	}
+}
+
+// flushData makes the kernel write back what it holds of a file's data, and
+// returns when it has. WRITE requests come while it waits, so the caller must
+// hold no lock and another reader must be there to answer them.
+func (t *notifier) flushData(id uint64) error {
+	via := t.transport.Load()
+	if via == nil {
+		return nil
+	}
+	err := (*via).invalInode(id, 0, 0)
+	if err == unix.ENOENT {
+		return nil
+	}
+	return err
 }
 
 func (t *notifier) send() {

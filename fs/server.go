@@ -61,6 +61,7 @@ func (f *FS) fuseOptions(m *MountOptions) *fuse.MountOptions {
 		fuse.CAP_SETXATTR_EXT)
 	if m.Writeback && !f.readOnly() {
 		caps |= fuse.CAP_WRITEBACK_CACHE
+		f.writeback.Store(true)
 	}
 	return &fuse.MountOptions{
 		Name:                     subtype,

@@ -25,7 +25,7 @@ func (f *FS) mayBlock(req []byte) bool {
 		return false
 	}
 	switch h.Opcode {
-	case codeFsync, codeFsyncdir, codeStatfs, codeFallocate, codeCopyFileRange, codeCopyRange64:
+	case codeFsync, codeFsyncdir, codeStatfs, codeFallocate, codeCopyFileRange, codeCopyRange64, codeLseek:
 		return true
 	case codeRead:
 		in := sys.View[fuse.ReadIn](req)

@@ -35,6 +35,7 @@ const (
 	codeBatchForget   = 42
 	codeFallocate     = 43
 	codeRename2       = 45
+	codeLseek         = 46
 	codeCopyFileRange = 47
 	codeTmpfile       = 51
 	codeStatx         = 52
