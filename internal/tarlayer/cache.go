@@ -87,51 +87,56 @@ func (e *cached) close() error {
 
 // load finds the index of a blob. An error says why there is none, ErrNotExist
 // if it was never made.
-func (c cache) load(d digest.Digest) (e *cached, err error) {
+func (c cache) load(d digest.Digest) (*cached, error) {
 	if c == "" || d == "" {
 		return nil, fs.ErrNotExist
 	}
+	e := &cached{}
+	if err := c.open(e, d); err != nil {
+		_ = e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// open fills e, as far as it comes.
+func (c cache) open(e *cached, d digest.Digest) error {
 	path := c.idxPath(d)
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	e = &cached{file: f}
-	defer func() {
-		if err != nil {
-			_ = e.close()
-		}
-	}()
+	e.file = f
 	fi, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	x, windows, err := readIndex(f, fi.Size())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	if x.digest != d {
-		return nil, fmt.Errorf("%s is of another blob: %w", path, errIndex)
+		return fmt.Errorf("%s is of another blob: %w", path, errIndex)
 	}
 	e.index = x
 	e.windows = io.NewSectionReader(f, windows, x.windows)
 	used := time.Now()
 	_ = os.Chtimes(path, used, used) // Prune goes by it
 	if !x.spooled {
-		return e, nil
+		return nil
 	}
 	path = c.spoolPath(x)
 	if e.spool, err = os.Open(path); err != nil {
-		return nil, err
+		return err
 	}
 	if fi, err = e.spool.Stat(); err != nil {
-		return nil, err
+		return err
 	}
 	if fi.Size() != x.spoolSize {
-		return nil, fmt.Errorf("%s has another size: %w", path, errIndex)
+		return fmt.Errorf("%s has another size: %w", path, errIndex)
 	}
 	_ = os.Chtimes(path, used, used)
-	return e, nil
+	return nil
 }
 
 // store keeps an index and, under its final name, the spool, which was written

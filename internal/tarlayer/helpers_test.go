@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -289,9 +290,21 @@ func gzipped(t testing.TB, level int, parts ...[]byte) []byte {
 	return buf.Bytes()
 }
 
-// mixedTar is a tar of some megabytes whose content compresses in different
-// ways: text, noise, zeros, small files.
+var mixedTars sync.Map // of what mixedTar made
+
+// mixedTar is a tar of about as many megabytes whose content compresses in
+// different ways: text, noise, zeros, small files. It must not be changed.
 func mixedTar(t testing.TB, megabytes int) []byte {
+	t.Helper()
+	if b, ok := mixedTars.Load(megabytes); ok {
+		return b.([]byte) //nolint:forcetypeassert // stored below
+	}
+	b := makeMixedTar(t, megabytes)
+	mixedTars.Store(megabytes, b)
+	return b
+}
+
+func makeMixedTar(t testing.TB, megabytes int) []byte {
 	t.Helper()
 	rng := rand.New(rand.NewSource(1))
 	words := strings.Fields("the layer of a tree is read from the middle of its blob and never unpacked whatever size it has")
