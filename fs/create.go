@@ -70,8 +70,18 @@ func (f *FS) create(dir *node, name string, o *newObject) (*node, stack.Attr, er
 	if err != nil {
 		return nil, none, err
 	}
+	if o.mode&unix.S_IFMT == unix.S_IFDIR && !opaque && len(dir.lower) > 0 && f.ownsLayers() {
+		// Nothing is below; the mark saves looking there after a remount
+		// (ovl_create_upper), and may fail.
+		opaque = f.cfg.Namespace.SetOpaque(p.fd, name) == nil
+	}
 	return f.newUpper(dir, p, name, acl != nil, opaque)
 }
+
+// ownsLayers tells whether the options say that layers are never changed by
+// others, not even while unmounted (fs/overlayfs/ovl_entry.h:
+// ovl_allow_offline_changes).
+func (f *FS) ownsLayers() bool { return f.cfg.RedirectDir || f.cfg.Index || f.cfg.Metacopy }
 
 // nameState is what stands in the upper under a name that the union does not
 // show.

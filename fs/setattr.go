@@ -63,6 +63,11 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 	said := in.Valid &^ (fuse.FATTR_FH | fuse.FATTR_LOCKOWNER)
 	write := said == 0
 	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || write || said == fuse.FATTR_CTIME
+	if said == fuse.FATTR_CTIME {
+		if err := mayDropSetID(p, in.Uid); err != nil {
+			return err
+		}
+	}
 	uid, setUID := in.GetUID()
 	gid, setGID := in.GetGID()
 	if setUID || setGID {
@@ -94,13 +99,27 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 	return nil
 }
 
+// mayDropSetID refuses a chown that changes nothing but would drop set-id bits
+// of somebody else's file (fs/attr.c:setattr_prepare, after notify_change has
+// made a change of mode of it).
+func mayDropSetID(p place, uid uint32) error {
+	var st unix.Statx_t
+	if err := sys.Statx(p.fd, p.name, &st); err != nil {
+		return err
+	}
+	if uid != 0 && uid != st.Uid && st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+		return unix.EPERM
+	}
+	return nil
+}
+
 // killPriv drops set-user-ID, set-group-ID and file capabilities, as writing,
 // truncating and chown do (fs/inode.c:__file_remove_privs,
 // FUSE_HANDLE_KILLPRIV_V2). keepMode leaves the mode, which was just set.
 //
 // Preconditions: n.mu is held for writing; p is n's place.
 func (f *FS) killPriv(n *node, p place, keepMode bool) error {
-	if n.typ != unix.S_IFREG {
+	if n.isDir() || n.typ == unix.S_IFLNK {
 		return nil
 	}
 	if n.maybeXat.Load() {
