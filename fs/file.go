@@ -53,7 +53,7 @@ func (f *FS) write(n *node, in *fuse.WriteIn, data [][]byte) (uint32, error) {
 		return 0, err
 	}
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		if err := f.dropPriv(n); err != nil {
+		if err := f.dropPriv(n, &in.Caller); err != nil {
 			return 0, err
 		}
 	}
@@ -78,12 +78,12 @@ func (f *FS) write(n *node, in *fuse.WriteIn, data [][]byte) (uint32, error) {
 }
 
 // dropPriv is killPriv for a caller without locks.
-func (f *FS) dropPriv(n *node) error {
+func (f *FS) dropPriv(n *node, who *fuse.Caller) error {
 	f.treeMu.RLock()
 	defer f.treeMu.RUnlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return f.at(n, func(p place) error { return f.killPriv(n, p, false) })
+	return f.at(n, func(p place) error { return f.killPriv(n, p, false, who) })
 }
 
 // fsync is FSYNC. What is only in the layers below is on disk already.

@@ -15,6 +15,12 @@ func (f *FS) remove(dir *node, name string, rmdir bool) error {
 		return err
 	}
 	defer f.leaveChange()
+	if rmdir && !dir.isUpper() {
+		// What is refused must not copy anything up.
+		if err := f.checkRmdir(dir, name); err != nil {
+			return err
+		}
+	}
 	if err := f.copyUp(dir, wantMeta); err != nil {
 		return err
 	}
@@ -32,6 +38,24 @@ func (f *FS) remove(dir *node, name string, rmdir bool) error {
 		}
 	}
 	return err
+}
+
+// checkRmdir tells whether a directory can be removed.
+func (f *FS) checkRmdir(dir *node, name string) error {
+	f.treeMu.RLock()
+	defer f.treeMu.RUnlock()
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	n, err := f.childLocked(dir, name)
+	if err != nil {
+		return err
+	}
+	if !n.isDir() {
+		return unix.ENOTDIR
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return f.checkEmpty(n)
 }
 
 // keepCount copies up a hard-linked lower file one name of which goes, so that

@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"slices"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
@@ -89,7 +91,7 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 		}
 	}
 	if kill && !n.isDir() {
-		if err := f.killPriv(n, p, setMode || write && in.Uid == 0); err != nil {
+		if err := f.killPriv(n, p, setMode || write && in.Uid == 0, &in.Caller); err != nil {
 			return err
 		}
 	}
@@ -118,7 +120,7 @@ func mayDropSetID(p place, uid uint32) error {
 // FUSE_HANDLE_KILLPRIV_V2). keepMode leaves the mode, which was just set.
 //
 // Preconditions: n.mu is held for writing; p is n's place.
-func (f *FS) killPriv(n *node, p place, keepMode bool) error {
+func (f *FS) killPriv(n *node, p place, keepMode bool, who *fuse.Caller) error {
 	if n.isDir() || n.typ == unix.S_IFLNK {
 		return nil
 	}
@@ -137,13 +139,19 @@ func (f *FS) killPriv(n *node, p place, keepMode bool) error {
 	}
 	mode := uint32(st.Mode)
 	drop := uint32(unix.S_ISUID)
-	if mode&unix.S_IXGRP != 0 {
+	if mode&unix.S_ISGID != 0 && (mode&unix.S_IXGRP != 0 || !inGroup(who, st.Gid)) {
 		drop |= unix.S_ISGID
 	}
 	if mode&drop == 0 {
 		return nil
 	}
 	return sys.Chmodat(p.fd, p.name, mode&^drop&0o7777)
+}
+
+// inGroup tells whether the caller may keep set-group-ID on a file of the group
+// (fs/inode.c:in_group_or_capable).
+func inGroup(who *fuse.Caller, gid uint32) bool {
+	return who.Uid == 0 || who.Gid == gid || slices.Contains(sys.Groups(who.Pid), gid)
 }
 
 // timesOf reads the times that a SETATTR sets. Seconds may be negative.

@@ -1,7 +1,10 @@
 package sys
 
 import (
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,4 +73,25 @@ func raiseCaps() {
 func setfsid(call uintptr, id uint32) {
 	// setfsuid(2) and setfsgid(2) return the old id and have no error.
 	_, _, _ = unix.RawSyscall(call, uintptr(id), 0, 0)
+}
+
+// Groups returns the supplementary groups of a process, as /proc shows them to
+// this one; nil when it is gone or not to be seen.
+func Groups(pid uint32) []uint32 {
+	text, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(pid), 10) + "/status")
+	if err != nil {
+		return nil
+	}
+	_, line, ok := strings.Cut(string(text), "\nGroups:")
+	if !ok {
+		return nil
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	var out []uint32
+	for _, word := range strings.Fields(line) {
+		if id, err := strconv.ParseUint(word, 10, 32); err == nil {
+			out = append(out, uint32(id))
+		}
+	}
+	return out
 }
