@@ -177,6 +177,9 @@ func (w *walker) step(name string) error {
 		if len(name) > maxName {
 			return fmt.Errorf("directory name of %d bytes: %w", len(name), ErrInvalid)
 		}
+		if len(w.dirs) > w.b.limits.Depth {
+			return fmt.Errorf("%q is %d directories deep: %w", name, len(w.dirs), ErrLimit)
+		}
 		node, err := w.b.put(w.dir(), name, n)
 		if err != nil {
 			return err

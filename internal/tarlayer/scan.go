@@ -41,17 +41,21 @@ func (sc *scanner) scan() error {
 		if errors.Is(err, tar.ErrInsecurePath) && hdr != nil {
 			err = nil // the builder looks after that
 		}
-		if err == io.EOF && sc.dataEnd <= sc.s.pos {
-			return nil
-		}
 		if errors.Is(err, tar.ErrHeader) || err == io.ErrUnexpectedEOF { //nolint:errorlint // from archive/tar itself
 			return fmt.Errorf("tar entry after %q, near byte %d: %w: %w", sc.last, sc.s.pos, err, ErrInvalid)
 		}
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if err == io.EOF || sc.s.capAt >= 0 && sc.s.capAt < sc.dataEnd {
+		next := sc.s.capAt // of the header, or of what ends the tar
+		if next < 0 {
+			next = sc.s.pos
+		}
+		if next < sc.dataEnd {
 			return fmt.Errorf("sparse file %q says it has more data than it has: %w", sc.last, ErrInvalid)
+		}
+		if err == io.EOF {
+			return nil
 		}
 		sc.last = hdr.Name
 		if err := sc.entry(hdr); err != nil {
