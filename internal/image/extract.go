@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/unionfs-go/unionfs/internal/stack"
 	"github.com/unionfs-go/unionfs/internal/sys"
 	"github.com/unionfs-go/unionfs/whiteout"
 )
@@ -27,9 +28,12 @@ var DefaultLimits = Limits{Entries: 8 << 20, Bytes: 1 << 40}
 
 // Extracted tells what unpacking a layer gave.
 type Extracted struct {
-	Entries int64    `json:"entries"`
-	Bytes   int64    `json:"bytes"`            // of file data
-	Opaque  bool     `json:"opaque,omitempty"` // the root hides all layers below
+	Entries int64 `json:"entries"`
+	Bytes   int64 `json:"bytes"`            // of file data
+	Opaque  bool  `json:"opaque,omitempty"` // the root hides all layers below
+	// Implied counts the directories that the tar does not mention, so that their
+	// attributes are those of the layers below.
+	Implied int      `json:"implied,omitempty"`
 	Notices []string `json:"notices,omitempty"`
 }
 
@@ -42,7 +46,8 @@ const maxNotices = 100
 type extractor struct {
 	ns     whiteout.Namespace
 	limits Limits
-	root   int // descriptor of the directory
+	root   int          // descriptor of the directory
+	below  *stack.Stack // what the layer lies on, or nil
 
 	out      Extracted
 	deferred []deferredDir
@@ -63,9 +68,11 @@ type deferredDir struct {
 // root. Whiteouts become devices 0:0, opaque marks attributes in namespace ns.
 // Owners, modes and devices that this process may not make are remembered in
 // user.containers.override_stat, as podman does. Nothing outside the directory
-// is touched, whatever the tar says.
-func Extract(ctx context.Context, r io.Reader, root int, ns whiteout.Namespace, limits Limits) (Extracted, error) {
-	x := &extractor{ns: ns, limits: limits, root: root, parentFD: -1}
+// is touched, whatever the tar says. Parents that the tar leaves out get the
+// attributes they have in below, the layers that this one lies on (nil: none),
+// else mode 0755 and owner root.
+func Extract(ctx context.Context, r io.Reader, root int, below *stack.Stack, ns whiteout.Namespace, limits Limits) (Extracted, error) {
+	x := &extractor{ns: ns, limits: limits, root: root, below: below, parentFD: -1}
 	defer x.dropParent()
 	tr := tar.NewReader(r)
 	for {
@@ -201,7 +208,7 @@ func (x *extractor) dropParent() {
 	x.parentFD = -1
 }
 
-// implied makes the missing directories of p: mode 0755, owner root.
+// implied makes the missing directories of p.
 func (x *extractor) implied(p string) error {
 	x.dropParent()
 	fd, err := sys.Dup(x.root)

@@ -31,7 +31,7 @@ func extractTo(t testing.TB, data []byte) (root string, out Extracted, err error
 		t.Fatal(err)
 	}
 	defer sys.Close(fd) //nolint:errcheck // a directory
-	out, err = Extract(context.Background(), bytes.NewReader(data), fd, testNS(), Limits{Entries: 1000, Bytes: 1 << 20})
+	out, err = Extract(context.Background(), bytes.NewReader(data), fd, nil, testNS(), Limits{Entries: 1000, Bytes: 1 << 20})
 	ents, rerr := os.ReadDir(filepath.Dir(root))
 	if rerr != nil || len(ents) != 1 {
 		t.Errorf("SOMETHING WAS WRITTEN OUTSIDE: %v %v", ents, rerr)

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -210,15 +211,8 @@ func (x *extractor) lateLinks() error {
 // finishDirs sets what directories could not be given before all was in them,
 // the deepest first. The last entry of a directory counts.
 func (x *extractor) finishDirs() error {
-	done := make(map[string]bool, len(x.deferred))
-	for _, d := range slices.Backward(x.deferred) {
-		if done[d.path] {
-			continue
-		}
-		done[d.path] = true
-	}
-	last := make(map[string]*tar.Header, len(done))
-	order := make([]string, 0, len(done))
+	last := make(map[string]*tar.Header, len(x.deferred))
+	order := make([]string, 0, len(x.deferred))
 	for _, d := range x.deferred {
 		if _, seen := last[d.path]; !seen {
 			order = append(order, d.path)
@@ -229,17 +223,14 @@ func (x *extractor) finishDirs() error {
 	}
 	slices.SortFunc(order, func(a, b string) int { return strings.Compare(b, a) })
 	for _, p := range order {
-		h := last[p]
-		if h == nil {
-			h = &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755}
-		}
-		if err := x.finishDir(p, h); err != nil {
+		if err := x.finishDir(p, last[p]); err != nil {
 			return fmt.Errorf("unpack %q: %w", p, err)
 		}
 	}
 	return nil
 }
 
+// finishDir gives a directory its attributes; a nil header is an implied one.
 func (x *extractor) finishDir(p string, h *tar.Header) error {
 	if p == "" {
 		return x.metadata(x.root, "", h)
@@ -252,7 +243,54 @@ func (x *extractor) finishDir(p string, h *tar.Header) error {
 		return err
 	}
 	defer sys.Close(fd) //nolint:errcheck // O_PATH
+	if h == nil {
+		if h, err = x.impliedHeader(p, fd); err != nil {
+			return err
+		}
+	}
 	return x.metadata(fd, "", h)
+}
+
+// impliedHeader is the header that a layer should have had for a directory: what
+// the directory is in the layers below, unless this one hides it.
+func (x *extractor) impliedHeader(p string, fd int) (*tar.Header, error) {
+	x.out.Implied++
+	h := &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755}
+	if x.below == nil {
+		return h, nil
+	}
+	m, err := whiteout.ReadMarks(fd, "", true, x.ns)
+	if err != nil || m.Opacity == whiteout.OpaqueDir {
+		return h, err
+	}
+	e, err := x.below.Walk(p)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && !e.IsDir() {
+		return h, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look it up in the layers below: %w", err)
+	}
+	o := e.Top().Object
+	a := o.Attr()
+	h.Mode, h.Uid, h.Gid = int64(a.Mode&0o7777), int(a.UID), int(a.GID)
+	h.ModTime = time.Unix(a.Mtime.Sec, int64(a.Mtime.Nsec))
+	names, err := o.Xattrs()
+	if err != nil {
+		return nil, err
+	}
+	h.PAXRecords = make(map[string]string)
+	for _, n := range names {
+		shown, ok := x.ns.Unescape(n)
+		if !ok {
+			continue
+		}
+		v, err := o.Xattr(n)
+		if err != nil {
+			return nil, err
+		}
+		h.PAXRecords[xattrRecord+shown] = string(v)
+	}
+	return h, nil
 }
 
 // metadata sets owner, mode, attributes and times, in the order in which none

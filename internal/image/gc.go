@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/unionfs-go/unionfs/internal/sys"
@@ -129,13 +132,16 @@ func (s *Store) collectUnpacked(g *Garbage, inUse func(dir string) bool) error {
 		for _, d := range img.DiffIDs() {
 			needed[d] = true
 		}
+		for _, d := range identity.ChainIDs(slices.Clone(img.DiffIDs())) {
+			needed[d] = true
+		}
 	}
 	ents, err := os.ReadDir(s.path(unpackedDir, "sha256"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list unpacked layers: %w", err)
 	}
 	for _, e := range ents {
-		d := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
+		d := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(e.Name(), ".user"))
 		dir := s.path(unpackedDir, "sha256", e.Name())
 		if d.Validate() != nil || needed[d] || inUse(filepath.Join(dir, layerRoot)) {
 			continue

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -142,7 +143,8 @@ func (s *Store) removal(source string) (img removable, names []string, byName bo
 }
 
 func (s *Store) checkUse(img removable, inUse func(dir string) bool) error {
-	for _, d := range img.DiffIDs() {
+	ids := slices.Concat(img.DiffIDs(), identity.ChainIDs(slices.Clone(img.DiffIDs())))
+	for _, d := range ids {
 		for _, ns := range namespaces {
 			if inUse(filepath.Join(s.unpackedPath(d, ns), layerRoot)) {
 				return fmt.Errorf("%w: a mount has its layer %s; unmount it first (unionfs ps)", ErrInUse, d.Encoded()[:12])

@@ -116,6 +116,18 @@ func roundTrip(t *testing.T, opts, script string, comp pack.Compression) {
 		t.Fatal(err)
 	}
 	img := commitDirs(t, store, comp, upper, top, bottom)
+	mountAndCompare(t, store, img, filepath.Join(dir, "again"), want)
+
+	second := commitDirs(t, store, comp, upper, top, bottom)
+	if a, b := img.Manifest.Layers, second.Manifest.Layers; a[2].Digest != b[2].Digest || a[0].Digest != b[0].Digest {
+		t.Errorf("packed twice: %v, then %v", a, b)
+	}
+}
+
+// mountAndCompare unpacks an image and mounts its layers with the kernel. A
+// wanted tree without its root is compared without it.
+func mountAndCompare(t *testing.T, store *Store, img *Image, mnt string, want []string) {
+	t.Helper()
 	unpacked, err := store.Unpack(context.Background(), img, whiteout.Trusted, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -124,16 +136,13 @@ func roundTrip(t *testing.T, opts, script string, comp pack.Compression) {
 	for _, u := range unpacked {
 		dirs = append(dirs, u.Dir)
 	}
-	again := filepath.Join(dir, "again")
-	unmount = overlay(t, again, "lowerdir="+strings.Join(dirs, ":"))
-	got := snapshot(t, again)
+	unmount := overlay(t, mnt, "lowerdir="+strings.Join(dirs, ":"))
+	got := snapshot(t, mnt)
 	unmount()
-	sameTrees(t, "unpacked here", got, want)
-
-	second := commitDirs(t, store, comp, upper, top, bottom)
-	if a, b := img.Manifest.Layers, second.Manifest.Layers; a[2].Digest != b[2].Digest || a[0].Digest != b[0].Digest {
-		t.Errorf("packed twice: %v, then %v", a, b)
+	if len(want) > 0 && !strings.HasPrefix(want[0], `"" `) {
+		got = withoutNoise(got)
 	}
+	sameTrees(t, "unpacked here", got, want)
 }
 
 // commitDirs commits directories, top first, as an image test:1 with fixed
