@@ -31,13 +31,26 @@ func (r *raw) String() string { return "unionfs" }
 // stale answers a request for a node that the kernel should not know any more.
 const stale = fuse.Status(unix.ESTALE)
 
+// dir finds the directory of a request. The kernel asks for nothing else, but a
+// request for another object must do no harm.
+func (r *raw) dir(id uint64) (*node, fuse.Status) {
+	n := r.f.nodes.get(id)
+	switch {
+	case n == nil:
+		return nil, stale
+	case !n.isDir():
+		return nil, fuse.ENOTDIR
+	}
+	return n, fuse.OK
+}
+
 // Lookup answers LOOKUP. A name that is not there is a negative entry, which the
 // kernel keeps.
 func (r *raw) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	r.f.msgs.count(opLookup)
-	dir := r.f.nodes.get(h.NodeId)
-	if dir == nil {
-		return stale
+	dir, s := r.dir(h.NodeId)
+	if s != fuse.OK {
+		return s
 	}
 	n, a, err := r.f.lookup(dir, name)
 	if err == unix.ENOENT { //nolint:errorlint // errno values are never wrapped here
@@ -106,9 +119,9 @@ func (r *raw) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fus
 
 // make answers the requests that make a new object.
 func (r *raw) make(h *fuse.InHeader, name string, o *newObject, out *fuse.EntryOut) fuse.Status {
-	dir := r.f.nodes.get(h.NodeId)
-	if dir == nil {
-		return stale
+	dir, s := r.dir(h.NodeId)
+	if s != fuse.OK {
+		return s
 	}
 	o.owner = h.Owner
 	n, a, err := r.f.create(dir, name, o)
@@ -149,9 +162,9 @@ func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 // Tmpfile answers TMPFILE.
 func (r *raw) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	r.f.msgs.count(opTmpfile)
-	dir := r.f.nodes.get(in.NodeId)
-	if dir == nil {
-		return stale
+	dir, s := r.dir(in.NodeId)
+	if s != fuse.OK {
+		return s
 	}
 	o := &newObject{mode: in.Mode&0o7777 | unix.S_IFREG, umask: in.Umask, owner: in.Owner}
 	n, a, err := r.f.tmpfile(dir, o)
@@ -166,8 +179,12 @@ func (r *raw) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut)
 // Link answers LINK.
 func (r *raw) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	r.f.msgs.count(opLink)
-	dir, n := r.f.nodes.get(in.NodeId), r.f.nodes.get(in.Oldnodeid)
-	if dir == nil || n == nil {
+	dir, s := r.dir(in.NodeId)
+	if s != fuse.OK {
+		return s
+	}
+	n := r.f.nodes.get(in.Oldnodeid)
+	if n == nil {
 		return stale
 	}
 	a, err := r.f.link(n, dir, name)
@@ -191,9 +208,9 @@ func (r *raw) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Statu
 }
 
 func (r *raw) remove(h *fuse.InHeader, name string, rmdir bool) fuse.Status {
-	dir := r.f.nodes.get(h.NodeId)
-	if dir == nil {
-		return stale
+	dir, s := r.dir(h.NodeId)
+	if s != fuse.OK {
+		return s
 	}
 	return r.f.toStatus(r.f.remove(dir, name, rmdir))
 }
@@ -201,9 +218,13 @@ func (r *raw) remove(h *fuse.InHeader, name string, rmdir bool) fuse.Status {
 // Rename answers RENAME and RENAME2.
 func (r *raw) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	r.f.msgs.count(opRename)
-	from, to := r.f.nodes.get(in.NodeId), r.f.nodes.get(in.Newdir)
-	if from == nil || to == nil {
-		return stale
+	from, s := r.dir(in.NodeId)
+	if s != fuse.OK {
+		return s
+	}
+	to, s := r.dir(in.Newdir)
+	if s != fuse.OK {
+		return s
 	}
 	return r.f.toStatus(r.f.rename(from, oldName, to, newName, in.Flags))
 }
