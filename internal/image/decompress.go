@@ -50,6 +50,7 @@ func decompress(r io.Reader) (io.ReadCloser, string, error) {
 		if err != nil {
 			return nil, kind, fmt.Errorf("%w: gzip: %w", ErrCorrupt, err)
 		}
+		zr.Multistream(false)
 		return &gzipReader{Reader: zr, rest: br}, kind, nil
 	case "zstd":
 		zr, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(0))
@@ -62,26 +63,38 @@ func decompress(r io.Reader) (io.ReadCloser, string, error) {
 	}
 }
 
-// gzipReader ignores what follows the last member and still reads it, so that
-// the blob's digest is checked.
+// gzipReader reads all members. What follows them and is none is ignored, but
+// still read, so that the blob's digest is checked.
 type gzipReader struct {
 	*gzip.Reader
-	rest io.Reader
-	any  bool
+	rest *bufio.Reader
 }
 
 func (g *gzipReader) Read(p []byte) (int, error) {
-	n, err := g.Reader.Read(p)
-	g.any = g.any || n > 0
-	if err == gzip.ErrHeader && g.any {
-		err = io.EOF
-	}
-	if err == io.EOF {
-		if _, cerr := io.Copy(io.Discard, g.rest); cerr != nil {
-			return n, cerr
+	for {
+		n, err := g.Reader.Read(p)
+		if err != io.EOF {
+			return n, err
 		}
+		head, perr := g.rest.Peek(3)
+		if sniff(head) == "gzip" {
+			if err := g.Reset(g.rest); err != nil {
+				return n, fmt.Errorf("%w: gzip: %w", ErrCorrupt, err)
+			}
+			g.Multistream(false)
+			if n > 0 {
+				return n, nil
+			}
+			continue
+		}
+		if perr != nil && perr != io.EOF {
+			return n, perr
+		}
+		if _, err := io.Copy(io.Discard, g.rest); err != nil {
+			return n, err
+		}
+		return n, io.EOF
 	}
-	return n, err
 }
 
 // layerMediaType is the OCI media type for a compression.
