@@ -74,19 +74,9 @@ func (f *FS) copyUp(n *node, w want) error {
 // copyUpAs is copyUp for an operation on one of several names: the copy gets
 // that one.
 func (f *FS) copyUpAs(n, dir *node, name string, w want) error {
-	if !n.isUpper() && !n.isDir() {
-		f.treeMu.RLock()
-		n.mu.Lock()
-		for i, l := range n.links {
-			if i > 0 && l.parent == dir && l.name == name {
-				links := append([]link{l}, n.links[:i]...)
-				n.links = append(links, n.links[i+1:]...)
-				break
-			}
-		}
-		n.mu.Unlock()
-		f.treeMu.RUnlock()
-	}
+	f.treeMu.RLock()
+	n.prefer(dir, name)
+	f.treeMu.RUnlock()
 	return f.copyUp(n, w)
 }
 

@@ -258,6 +258,7 @@ func (f *FS) lookup(dir *node, name string) (*node, stack.Attr, error) {
 	if err != nil {
 		return nil, stack.Attr{}, err
 	}
+	c.prefer(dir, name)
 	return f.refAttr(c)
 }
 

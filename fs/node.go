@@ -117,6 +117,25 @@ func (n *node) hasLinkLocked(parent *node, name string) bool {
 	return false
 }
 
+// prefer makes one name of a file with several the one that a copy-up gives to
+// the upper: the name that somebody is using, as far as that can be known.
+//
+// Preconditions: FS.treeMu is held; n.mu is not.
+func (n *node) prefer(dir *node, name string) {
+	if n.isUpper() || n.isDir() {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, l := range n.links {
+		if i > 0 && l.parent == dir && l.name == name {
+			links := append([]link{l}, n.links[:i]...)
+			n.links = append(links, n.links[i+1:]...)
+			return
+		}
+	}
+}
+
 // addLinkLocked records one more name.
 //
 // Preconditions: n.mu is held, or FS.treeMu exclusively, or n is not yet shared.
