@@ -20,7 +20,7 @@ type commitSource struct {
 	client *control.Client // of the mount that has the upper, or nil
 	upper  string
 	work   string // workdir of the mount, or ""
-	user   bool // marks are in user.overlay.*, where the upper itself does not tell
+	user   bool   // marks are in user.overlay.*, where the upper itself does not tell
 	lowers []control.Layer
 	stack  layerStack
 }

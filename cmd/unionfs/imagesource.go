@@ -28,9 +28,11 @@ func resolveImage(ref string) (dirs []string, name string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	layers, err := store.Unpack(context.Background(), img, markNamespace(), func(msg string) {
-		fmt.Fprintf(os.Stderr, "unionfs: %s: %s\n", ref, msg)
-	})
+	var progress func(string)
+	if isTerminal(os.Stderr) {
+		progress = func(msg string) { fmt.Fprintf(os.Stderr, "unionfs: %s: %s\n", ref, msg) }
+	}
+	layers, err := store.Unpack(context.Background(), img, markNamespace(), progress)
 	if err != nil {
 		return nil, "", fmt.Errorf("unpack %s: %w", ref, err)
 	}
