@@ -39,7 +39,7 @@ type bed struct {
 // part them, top first.
 func newBed(t testing.TB, text string) *bed {
 	t.Helper()
-	b := &bed{dir: t.TempDir(), fds: sys.NewFDCache(64), ns: whiteout.User}
+	b := &bed{dir: fastTemp(t), fds: sys.NewFDCache(64), ns: whiteout.User}
 	if os.Geteuid() == 0 {
 		b.ns = whiteout.Trusted
 	}
@@ -53,6 +53,23 @@ func newBed(t testing.TB, text string) *bed {
 	must(t, os.Mkdir(b.upper, 0o755))
 	must(t, os.Mkdir(b.work, 0o755))
 	return b
+}
+
+// fastTemp is t.TempDir on a tmpfs where there is one, since closing a
+// filesystem flushes the disk.
+func fastTemp(t testing.TB) string {
+	t.Helper()
+	const shm = "/dev/shm"
+	var st unix.Statfs_t
+	if unix.Statfs(shm, &st) != nil || st.Type != unix.TMPFS_MAGIC || unix.Setxattr(shm, "user.none", nil, unix.XATTR_REPLACE) != unix.ENODATA {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "unionfs-fs-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { must(t, sys.RemoveTree(dir)) })
+	return dir
 }
 
 // buildTree makes objects below dir, one for each line: "dir PATH", "file PATH
@@ -341,8 +358,8 @@ func describePath(t testing.TB, path, full string, a *stack.Attr) string {
 	return describeLine(path, a, content, attrs)
 }
 
-// kernelView mounts upper and lowers, all read-only, with the kernel's overlayfs
-// and describes what it shows. It skips the rest of the test without root.
+// kernelView mounts the directories with the kernel's overlayfs and describes
+// what it shows. It skips the rest of the test without root.
 func (b *bed) kernelView(t testing.TB) string {
 	t.Helper()
 	if b.ns != whiteout.Trusted {
@@ -353,12 +370,20 @@ func (b *bed) kernelView(t testing.TB) string {
 		t.Skipf("cannot use the kernel's overlayfs: %v", err)
 	}
 	defer unix.Close(fd)
-	for _, d := range append([]string{b.upper}, b.lowers...) {
-		must(t, unix.FsconfigSetString(fd, "lowerdir+", d))
+	options := [][2]string{{"upperdir", b.upper}, {"workdir", b.work}, {"redirect_dir", "on"}, {"metacopy", "on"}, {"index", "on"}}
+	for _, d := range b.lowers {
+		options = append(options, [2]string{"lowerdir+", d})
 	}
-	must(t, unix.FsconfigSetString(fd, "redirect_dir", "on"))
-	must(t, unix.FsconfigSetString(fd, "metacopy", "on"))
-	must(t, unix.FsconfigCreate(fd))
+	for _, o := range options {
+		if err := unix.FsconfigSetString(fd, o[0], o[1]); err != nil {
+			t.Fatalf("overlayfs option %s=%s: %v", o[0], o[1], err)
+		}
+	}
+	if err := unix.FsconfigCreate(fd); err != nil {
+		buf := make([]byte, 4096)
+		n, _ := unix.Read(fd, buf)
+		t.Fatalf("mount overlayfs: %v: %s", err, buf[:max(n, 0)])
+	}
 	mnt, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOATIME)
 	must(t, err)
 	defer unix.Close(mnt)
