@@ -31,8 +31,10 @@ func parse(t *testing.T, s string) Table {
 
 func TestParseFields(t *testing.T) {
 	table := parse(t, small)
-	want := Info{ID: 3, Parent: 1, Minor: 50, Root: "/", Mountpoint: "/mnt/u", Options: "rw,nosuid",
-		Optional: []string{"shared:7", "master:2"}, FSType: "fuse.unionfs", Source: "debian:12", Super: "rw,user_id=1000,group_id=1000"}
+	want := Info{
+		ID: 3, Parent: 1, Minor: 50, Root: "/", Mountpoint: "/mnt/u", Options: "rw,nosuid",
+		Optional: []string{"shared:7", "master:2"}, FSType: "fuse.unionfs", Source: "debian:12", Super: "rw,user_id=1000,group_id=1000",
+	}
 	if !reflect.DeepEqual(table[2], want) {
 		t.Errorf("got %+v\nwant %+v", table[2], want)
 	}

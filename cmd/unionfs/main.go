@@ -39,5 +39,10 @@ func run(ctx context.Context, std stdio, argv []string) int {
 	if helper, ok := helperNamed(name); ok {
 		return runHelper(ctx, std, helper, args)
 	}
+	if len(args) == 2 && args[0] == flushCommand {
+		err := flushMount(ctx, args[1])
+		complain(std, "", err)
+		return exitCode(err)
+	}
 	return runCommand(ctx, std, commands(), args)
 }

@@ -154,7 +154,8 @@ func (f *fixture) wait(cmd *exec.Cmd) result {
 	if cmd.Dir == "" {
 		cmd.Dir = f.dir
 	}
-	cmd.Env = append(os.Environ(), "BIN="+binDir, "LC_ALL=C")
+	cmd.Env = append(os.Environ(), "BIN="+binDir, "LC_ALL=C",
+		"GORACE=atexit_sleep_ms=0") // of a program built with -race, which else sleeps a second at its end
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

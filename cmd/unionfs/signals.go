@@ -39,7 +39,11 @@ func (d *daemon) awaitEnd(ctx context.Context, gone <-chan struct{}) (forced boo
 	// In use: it disappears for everybody else now, and what was written is
 	// safe. Those who use it go on until a second signal.
 	d.log.Warn("in use, unmounting lazily")
-	if err := d.filesystem.Sync(); err != nil {
+	err := flushOwnMount(d.plan.mountpoint)
+	if serr := d.filesystem.Sync(); err == nil {
+		err = serr
+	}
+	if err != nil {
 		d.log.Error("flush", "error", err)
 	}
 	if err := unmountPath(d.plan.mountpoint, true); err != nil {

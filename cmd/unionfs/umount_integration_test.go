@@ -78,7 +78,7 @@ func TestForcedUmountEndsABusyMount(t *testing.T) {
 	}
 	defer file.Close() //nolint:errcheck // it fails, that is the point
 	f.ok("umount", "--force", "m")
-	if _, err := file.WriteString("x"); err == nil {
+	if _, err := file.WriteString("x"); err == nil && file.Sync() == nil {
 		t.Error("a write to an aborted mount succeeded")
 	}
 	ended(t, pid)
@@ -108,20 +108,27 @@ func TestSIGTERMWhenBusyDetachesThenEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close() //nolint:errcheck // it fails, that is the point
+	if _, err := file.WriteString("early,"); err != nil {
+		t.Error(err)
+	}
 	pid := f.ps("m").PID
 	kill(t, pid, unix.SIGTERM)
 	for len(f.mounts()) > 0 {
 		unix.Nanosleep(&unix.Timespec{Nsec: 20e6}, nil) //nolint:errcheck // only waits
 	}
-	if _, err := file.WriteString("late"); err != nil {
+	// What was written before is on disk, though nobody has closed the file.
+	if f.read("u/new") != "early," {
+		t.Errorf("upper has %q", f.read("u/new"))
+	}
+	if _, err := file.WriteString("late"); err != nil || file.Sync() != nil {
 		t.Errorf("write by a user that goes on: %v", err)
 	}
 	kill(t, pid, unix.SIGTERM) // the second ends it under the user
 	ended(t, pid)
-	if f.read("u/new") != "late" {
+	if f.read("u/new") != "early,late" {
 		t.Errorf("upper has %q", f.read("u/new"))
 	}
-	if _, err := file.WriteString("x"); err == nil {
+	if _, err := file.WriteString("x"); err == nil && file.Sync() == nil {
 		t.Error("a write to a mount without daemon succeeded")
 	}
 }
