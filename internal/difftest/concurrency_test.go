@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // impossible are answers that no operation may give, whatever others do.
@@ -33,6 +34,7 @@ func hammer(t *testing.T, seed uint64, n int) {
 	l := newLive(t, unionfs(t, Variants[0].Subject), layers)
 	l.mount()
 	defer l.end()
+	now := time.Now()
 	var wg sync.WaitGroup
 	for set := range 2 {
 		ws, err := StartWorkers()
@@ -55,10 +57,10 @@ func hammer(t *testing.T, seed uint64, n int) {
 		})
 	}
 	wg.Wait()
-	live, err := Dump(l.Mnt, DumpOptions{})
+	live, err := Dump(l.Mnt, DumpOptions{Now: now})
 	l.ok(err)
 	l.remount()
-	again, err := Dump(l.Mnt, DumpOptions{})
+	again, err := Dump(l.Mnt, DumpOptions{Now: now})
 	l.ok(err)
 	if m := (comparer{}).treeMismatch("this mount, and the next", live, again); m != nil {
 		t.Error(m)

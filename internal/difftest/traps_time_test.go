@@ -58,3 +58,41 @@ func TestTrap70Times(t *testing.T) {
 		l.want("mtime", now.Mtim, st.Mtim)
 	})
 }
+
+// TestTimesOverRemount checks that the times a mount shows are those that it
+// leaves in the upper, to the nanosecond.
+func TestTimesOverRemount(t *testing.T) {
+	onBoth(t, []string{"dir x\n", "file d/f text\nfile d/g text\nfile d/h text\nfile d/k text\n"}, func(l *live) {
+		fds := []int{}
+		write := func(fd int) {
+			_, err := unix.Write(fd, []byte("data"))
+			l.ok(err)
+			fds = append(fds, fd)
+		}
+		write(l.open("d/f", unix.O_WRONLY))
+		write(l.open("d/new", unix.O_RDWR|unix.O_CREAT))
+		write(l.open("d/g", unix.O_WRONLY|unix.O_TRUNC))
+		tmp := l.open("d", unix.O_RDWR|unix.O_TMPFILE)
+		write(tmp)
+		l.ok(unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", tmp), unix.AT_FDCWD, l.p("d/tmp"), unix.AT_SYMLINK_FOLLOW))
+		hole := l.open("d/h", unix.O_RDWR)
+		write(hole)
+		l.ok(unix.Fallocate(hole, 0, 0, 10000))
+		set := l.open("d/k", unix.O_RDWR)
+		write(set)
+		l.ok(unix.UtimesNanoAt(unix.AT_FDCWD, l.p("d/k"), []unix.Timespec{{Sec: 1}, {Sec: 2, Nsec: 3}}, 0))
+		time.Sleep(30 * time.Millisecond)
+		for _, fd := range fds {
+			l.closeNow(fd)
+		}
+		seen := map[string]unix.Timespec{}
+		names := []string{"d", "d/f", "d/new", "d/g", "d/tmp", "d/h", "d/k"}
+		for _, p := range names {
+			seen[p] = l.stat(p).Mtim
+		}
+		l.remount()
+		for _, p := range names {
+			l.want("mtime of "+p+" after remount", l.stat(p).Mtim, seen[p])
+		}
+	})
+}
