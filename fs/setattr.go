@@ -30,6 +30,9 @@ func (f *FS) setAttr(n *node, in *fuse.SetAttrIn) (stack.Attr, error) {
 		}
 		w = want{data: true, size: int64(size)}
 	}
+	if same, a, err := f.sameTimes(n, in); same || err != nil {
+		return a, err
+	}
 	if err := f.copyUp(n, w); err != nil {
 		return none, err
 	}
@@ -47,6 +50,20 @@ func (f *FS) setAttr(n *node, in *fuse.SetAttrIn) (stack.Attr, error) {
 		return none, err
 	}
 	return f.attrLocked(n)
+}
+
+// sameTimes recognises the SETATTR by which the writeback cache writes back a
+// ctime that it keeps itself, after an unlink say: it repeats the mtime and is no
+// reason to copy anything up (fs/fuse/inode.c:fuse_write_inode).
+func (f *FS) sameTimes(n *node, in *fuse.SetAttrIn) (same bool, a stack.Attr, err error) {
+	const times = fuse.FATTR_MTIME | fuse.FATTR_CTIME
+	if n.isUpper() || in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) != times {
+		return false, a, nil
+	}
+	if a, err = f.getAttr(n); err != nil {
+		return false, a, err
+	}
+	return a.Mtime == stack.Time{Sec: int64(in.Mtime), Nsec: in.Mtimensec}, a, nil
 }
 
 // maxSize is the largest file size (MAX_LFS_FILESIZE).
