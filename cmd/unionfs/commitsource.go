@@ -18,6 +18,7 @@ import (
 // commitSource is what a commit reads: an upper and the layers below it.
 type commitSource struct {
 	client *control.Client // of the mount that has the upper, or nil
+	mount  string          // its mountpoint
 	upper  string
 	work   string // workdir of the mount, or ""
 	user   bool   // marks are in user.overlay.*, where the upper itself does not tell
@@ -88,7 +89,7 @@ func (c *commitSource) fromMount(ctx context.Context, client *control.Client, ar
 	if err := json.Unmarshal(st.Filesystem, &fs); err == nil {
 		c.user = fs.Namespace == "user"
 	}
-	c.upper, c.work, c.lowers = st.Upper, st.Work, st.Layers
+	c.upper, c.work, c.lowers, c.mount = st.Upper, st.Work, st.Layers, st.Mountpoint
 	return nil
 }
 
@@ -117,7 +118,9 @@ func (c *commitSource) freeze(ctx context.Context, upper *image.Part) error {
 	if c.client == nil {
 		return nil
 	}
-	if err := c.client.Sync(ctx); err != nil {
+	// What programs have written is in the upper before writes are held back;
+	// while they are, nothing can be written back any more.
+	if err := flushMount(ctx, c.mount); err != nil {
 		return fmt.Errorf("flush the mount before reading it: %w", err)
 	}
 	if err := c.client.Freeze(ctx, 0); err != nil {
