@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -61,12 +63,39 @@ type lab struct {
 	binary string
 }
 
-// newLab builds the binary, with the race detector where the test has it.
+// builtIn is the folder of the binary that all tests use; TestMain removes it.
+var builtIn string
+
+// built makes the binary once, with the race detector where the tests have it.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "realtest-bin")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	binary := filepath.Join(dir, "unionfs")
+	return binary, difftest.BuildUnionfs(".", binary, raceEnabled)
+})
+
+func TestMain(m *testing.M) {
+	m.Run()
+	if builtIn != "" {
+		if err := os.RemoveAll(builtIn); err != nil {
+			fmt.Fprintln(os.Stderr, "realtest:", err)
+		}
+	}
+}
+
+// newLab makes the folder, with the binary in it.
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	binary, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := &lab{t: t, dir: t.TempDir()}
 	b.binary = b.path("bin")
-	if err := difftest.BuildUnionfs(".", b.binary, raceEnabled); err != nil {
+	if err := os.Link(binary, b.binary); err != nil {
 		t.Fatal(err)
 	}
 	return b
