@@ -180,6 +180,9 @@ func (u *union) get(path string) (*node, error) {
 // at splits a path into its directory's node and its last name.
 func (u *union) at(path string) (*node, string, error) {
 	n, err := u.get(filepath.Dir(path))
+	if err == nil && !n.isDir() {
+		err = unix.ENOTDIR // the kernel sends no request with a file as directory
+	}
 	return n, filepath.Base(path), err
 }
 
@@ -291,7 +294,7 @@ func (u *union) describe(t testing.TB, path string, n *node, a *stack.Attr) stri
 
 func describeLine(path string, a *stack.Attr, content string, attrs []string) string {
 	sort.Strings(attrs)
-	return fmt.Sprintf("%s %06o %d:%d %d.%d %q %q", path, a.Mode, a.UID, a.GID, a.Mtime.Sec, a.Mtime.Nsec, content, attrs)
+	return fmt.Sprintf("%s %06o %d %d:%d %d.%d %q %q", path, a.Mode, a.Nlink, a.UID, a.GID, a.Mtime.Sec, a.Mtime.Nsec, content, attrs)
 }
 
 // dumpPath is dump for a directory that the kernel shows.
@@ -409,11 +412,28 @@ func (b *bed) lowerHash(t testing.TB) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func countFDs(t testing.TB) int {
+// openFDs describes the open descriptors, "/proc/self/fd" itself among them.
+func openFDs(t testing.TB) []string {
 	t.Helper()
 	ents, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
-	return len(ents)
+	var out []string
+	for _, e := range ents {
+		target, _ := os.Readlink("/proc/self/fd/" + e.Name())
+		if !strings.HasPrefix(target, "anon_inode:") { // the Go runtime's own
+			out = append(out, target)
+		}
+	}
+	return out
+}
+
+// sameFDs reports descriptors that are open now and were not before.
+func sameFDs(t testing.TB, before []string) {
+	t.Helper()
+	if now := openFDs(t); len(now) != len(before) {
+		t.Errorf("%d descriptors are open, %d were before:\n%s", len(now), len(before),
+			diffLines(strings.Join(before, "\n"), strings.Join(now, "\n")))
+	}
 }
 
 func diffLines(a, b string) string {

@@ -64,6 +64,9 @@ func (f *FS) linkedNode(dir *node, name string, r *resolved) (*node, error) {
 		n.ino.Store(f.inos.number(keys.lower.dev, keys.lower.ino))
 	}
 	n.hard = hard
+	if hard != nil && hard.indexed {
+		n.maybeXat.Store(true) // the copy in the index was not asked
+	}
 	n.addLinkLocked(l)
 	f.nodes.setKeys(n, keys)
 	return n, nil

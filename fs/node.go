@@ -320,16 +320,8 @@ func (f *FS) forget(id, count uint64) {
 		return
 	}
 	n.mu.Lock()
-	orphan := n.orphan
-	if len(n.links) == 0 {
-		n.orphan = 0
-	} else {
-		orphan = 0
-	}
+	f.takeFromOrphan(n) // a name that was found since leads to the index
 	n.mu.Unlock()
-	if orphan != 0 {
-		_ = sys.Close(int(orphan) - 1)
-	}
 	n.data.drop(f)
 	if n.dir != nil {
 		f.dirFDs.Drop(&n.dir.slot)

@@ -35,6 +35,9 @@ func (u *union) run(line string) error {
 		if err != nil {
 			return err
 		}
+		if _, err := u.get(path); err != nil {
+			return err // the kernel looks up what it removes
+		}
 		return u.f.remove(dir, name, op == "rmdir")
 	case "rename", "exchange", "noreplace":
 		return u.runRename(op, path, w[2])
@@ -120,8 +123,10 @@ func (u *union) runRename(op, old, path string) error {
 	if err != nil {
 		return err
 	}
-	if !from.isDir() || !to.isDir() {
-		return unix.ENOTDIR // the kernel sends no such request
+	for _, p := range []string{old, path} { // as the kernel does
+		if _, err := u.get(p); err != nil && err != unix.ENOENT {
+			return err
+		}
 	}
 	flags := map[string]uint32{"exchange": unix.RENAME_EXCHANGE, "noreplace": unix.RENAME_NOREPLACE}[op]
 	return u.f.rename(from, oldName, to, newName, flags)
