@@ -323,6 +323,7 @@ func (f *FS) Close() error {
 	if f.work != nil {
 		errs = append(errs, f.work.Close())
 	}
+	f.closeFiles()
 	if f.upperFD >= 0 {
 		errs = append(errs, sys.Close(f.upperFD))
 		f.upperFD = -1
@@ -332,4 +333,18 @@ func (f *FS) Close() error {
 	}
 	f.cfg.Lowers = nil
 	return errors.Join(errs...)
+}
+
+// closeFiles closes what the nodes that the kernel did not forget keep open.
+func (f *FS) closeFiles() {
+	f.nodes.mu.RLock()
+	for _, n := range f.nodes.byID {
+		f.takeFromOrphan(n)
+	}
+	f.nodes.mu.RUnlock()
+	for _, c := range [...]*sys.FDCache{f.dirFDs, f.dataFDs} {
+		if c != nil {
+			c.Purge()
+		}
+	}
 }

@@ -222,3 +222,23 @@ func TestForgetDropsDescriptors(t *testing.T) {
 		t.Errorf("%d nodes are left, want the root", u.f.nodes.size())
 	}
 }
+
+// TestCloseLeavesNoDescriptor: also without the kernel's forgets, which an
+// unmount does not send.
+func TestCloseLeavesNoDescriptor(t *testing.T) {
+	b := newBed(t, scriptLower)
+	before := openFDs(t)
+	t.Run("use", func(t *testing.T) {
+		u := b.open(t)
+		u.script(t, `
+			read a aaa
+			write big 0 x
+			mkdir nd
+			create nd/f
+			write nd/f 0 x
+			unlink nd/f
+			rmdir nd`)
+		clear(u.refs)
+	})
+	sameFDs(t, before)
+}
