@@ -151,9 +151,18 @@ func TestImageCommands(t *testing.T) {
 		t.Errorf("ls --json of nothing: %q", out)
 	}
 	for _, bad := range [][]string{
-		{"image", "import", "rootfs"}, {"image", "import", "rootfs", "Bad"}, {"image", "tag", "a"}, {"image", "rm"},
-		{"commit"}, {"commit", "m", "x:1", "y"}, {"commit", "-c", "RUN x", "m"}, {"commit", "--compression", "lz4", "m"},
-		{"pack", "upper"}, {"pack", "-O", "x.tar"}, {"commit", "--timestamp", "soon", "m"}, {"image", "sl"},
+		{"image", "import", "rootfs"},
+		{"image", "import", "rootfs", "Bad"},
+		{"image", "tag", "a"},
+		{"image", "rm"},
+		{"image", "sl"},
+		{"commit"},
+		{"commit", "m", "x:1", "y"},
+		{"commit", "-c", "RUN x", "m"},
+		{"commit", "--compression", "lz4", "m"},
+		{"commit", "--timestamp", "soon", "m"},
+		{"pack", "upper"},
+		{"pack", "-O", "x.tar"},
 	} {
 		f.fails(f.run("unionfs", bad...), 2, "unionfs: "+bad[0])
 	}

@@ -275,7 +275,7 @@ func (c *RunConfig) setHealthcheck(args string) error {
 			h.Test = []string{"CMD-SHELL", cmd}
 		}
 	default:
-		return errors.New("it is HEALTHCHECK NONE or HEALTHCHECK [--interval=T] [--timeout=T] [--start-period=T] [--start-interval=T] [--retries=N] CMD ...")
+		return errors.New("it is HEALTHCHECK NONE or HEALTHCHECK [--interval=T] [--timeout=T] [--start-period=T] [--start-interval=T] [--retries=N] CMD COMMAND")
 	}
 	c.Healthcheck = h
 	return nil

@@ -73,7 +73,7 @@ type gzipReader struct {
 func (g *gzipReader) Read(p []byte) (int, error) {
 	for {
 		n, err := g.Reader.Read(p)
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			return n, err
 		}
 		head, perr := g.rest.Peek(3)
@@ -87,7 +87,7 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 			}
 			continue
 		}
-		if perr != nil && perr != io.EOF {
+		if perr != nil && !errors.Is(perr, io.EOF) {
 			return n, perr
 		}
 		if _, err := io.Copy(io.Discard, g.rest); err != nil {

@@ -77,12 +77,7 @@ func (x *extractor) create(parent int, base string, h *tar.Header, data io.Reade
 	case tar.TypeSymlink:
 		return sys.Symlinkat(h.Linkname, parent, base)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		typ := uint32(unix.S_IFIFO)
-		if h.Typeflag == tar.TypeChar {
-			typ = unix.S_IFCHR
-		} else if h.Typeflag == tar.TypeBlock {
-			typ = unix.S_IFBLK
-		}
+		typ := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[h.Typeflag]
 		err := sys.Mknodat(parent, base, typ|0o600, unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)))
 		if err != unix.EPERM {
 			return err

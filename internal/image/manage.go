@@ -11,7 +11,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ErrInUse: a live mount needs the image.
+// ErrInUse means that a live mount needs the image.
 var ErrInUse = errors.New("the image is in use")
 
 // Tag gives the image that source names a second name.
