@@ -110,7 +110,11 @@ func changingWorkloads(d dataFolder, c Scale) []*Workload {
 				if err != nil {
 					return 0, err
 				}
-				return s.sh(ctx, `mkdir new && tar -C new -xf "$1"`, archive)
+				owners := "--same-owner"
+				if !isRoot() {
+					owners = "--no-same-owner" // only one id is mapped
+				}
+				return s.sh(ctx, `mkdir new && tar -C new "$2" -xf "$1"`, archive, owners)
 			},
 		},
 		{Name: "cp-a", Group: group, Title: "cp -a of " + tree, Layers: source, Changes: true, Part: tree, Measure: once(script(`cp -a "$1" new`, tree))},

@@ -142,7 +142,7 @@ func isRoot() bool { return os.Geteuid() == 0 }
 
 // rounds takes the samples, round by round.
 func (r *runner) rounds(ctx context.Context) error {
-	total := r.prepare()
+	total := r.prepare(ctx)
 	if err := r.copyBare(ctx); err != nil {
 		return err
 	}
@@ -161,10 +161,14 @@ func (r *runner) rounds(ctx context.Context) error {
 
 // prepare makes the generated data, outside of the rounds, notes what is skipped
 // and counts the pairs that are left.
-func (r *runner) prepare() int {
+func (r *runner) prepare(ctx context.Context) int {
 	total := 0
 	for _, w := range r.list {
-		_, err := w.Layers()
+		r.opts.Progress(Progress{Workload: "making the data of " + w.Name})
+		err := ctx.Err()
+		if err == nil {
+			_, err = w.Layers()
+		}
 		for _, t := range r.targets {
 			result := &Result{Target: t.Name, Skipped: whyNot(w, t)}
 			if err != nil && result.Skipped == "" {

@@ -58,7 +58,12 @@ make_npm() {
 		  "dependencies": { "express": "4.21.2", "eslint": "9.20.0", "webpack": "5.97.1" }
 		}
 	JSON
-	(cd "$1" && npm install --silent --ignore-scripts --no-audit --no-fund --cache "$1/.npm-cache" >&2)
+	# The second one fills the cache with what npm ci asks for.
+	(
+		cd "$1"
+		npm install --silent --ignore-scripts --no-audit --no-fund --cache "$1/.npm-cache" >&2
+		npm ci --silent --ignore-scripts --no-audit --no-fund --cache "$1/.npm-cache" >&2
+	)
 }
 
 make_git() {

@@ -180,6 +180,10 @@ func showProgress(w io.Writer, p bench.Progress) {
 	if p.Left > 0 {
 		left = fmt.Sprintf(", %s left", p.Left.Round(time.Second))
 	}
+	if p.Total == 0 {
+		fmt.Fprintf(w, "\r\x1b[K%s", p.Workload)
+		return
+	}
 	fmt.Fprintf(w, "\r\x1b[K%d/%d round %d%s: %s on %s", p.Done+1, p.Total, p.Round, left, p.Workload, p.Target)
 }
 
