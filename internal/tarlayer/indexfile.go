@@ -113,15 +113,30 @@ func readIndex(r io.ReaderAt, size int64) (*index, int64, error) {
 	if x.windows < 0 || x.windows > size || indexHeader+total+x.windows != size || x.format >= numFormats {
 		return nil, 0, errIndex
 	}
-	body := make([]byte, total)
-	if _, err := r.ReadAt(body, indexHeader); err != nil {
+	body, crc, err := readSections(r, total)
+	if err != nil {
 		return nil, 0, fmt.Errorf("read sections: %w", err)
 	}
-	if crc32.Checksum(body, castagnoli) != le.Uint32(h[indexHeader-8:]) {
+	if crc != le.Uint32(h[indexHeader-8:]) {
 		return nil, 0, errIndex
 	}
 	x.cut(body, lens)
 	return x, indexHeader + total, x.sane()
+}
+
+// readSections reads the sections and sums them up piece by piece, while a piece
+// is still in the processor's cache.
+func readSections(r io.ReaderAt, total int64) (body []byte, crc uint32, err error) {
+	body = make([]byte, total)
+	for at := int64(0); at < total; {
+		piece := body[at:min(at+256<<10, total)]
+		if err := readFullAt(r, piece, indexHeader+at); err != nil {
+			return nil, 0, err
+		}
+		crc = crc32.Update(crc, castagnoli, piece)
+		at += int64(len(piece))
+	}
+	return body, crc, nil
 }
 
 // cut takes the sections out of the body of a file.
