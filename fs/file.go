@@ -40,8 +40,17 @@ func (f *FS) read(n *node, p []byte, off int64) (int, error) {
 	}
 }
 
-// write is WRITE. The file is copied up by the first one.
+// write is WRITE. The file is copied up by the first one. When data that the
+// kernel held back cannot be written, nobody shall go on reading it.
 func (f *FS) write(n *node, in *fuse.WriteIn, data [][]byte) (uint32, error) {
+	c, err := f.writeData(n, in, data)
+	if err != nil && in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		f.notify.staleData(n.id)
+	}
+	return c, err
+}
+
+func (f *FS) writeData(n *node, in *fuse.WriteIn, data [][]byte) (uint32, error) {
 	if n.typ != unix.S_IFREG {
 		return 0, unix.EINVAL
 	}
@@ -62,19 +71,48 @@ func (f *FS) write(n *node, in *fuse.WriteIn, data [][]byte) (uint32, error) {
 		return 0, err
 	}
 	defer done()
-	off, total := int64(in.Offset), 0
+	total, err := writeAll(fd, data, int64(in.Offset))
+	if err == nil && in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		err = n.keepMtime(fd)
+	}
+	return uint32(total), err
+}
+
+// writeAll writes the pieces of one request. An error after some bytes is a
+// short write, as write(2) has it.
+func writeAll(fd int, data [][]byte, off int64) (total int, err error) {
 	for _, b := range data {
-		c, err := sys.Pwrite(fd, b, off)
+		c, err := sys.Pwrite(fd, b, off+int64(total))
 		total += c
-		off += int64(c)
-		if err != nil {
-			if total > 0 {
-				break // a short write, as write(2) has it
-			}
+		if err != nil && total == 0 {
 			return 0, err
 		}
+		if err != nil {
+			return total, nil
+		}
 	}
-	return uint32(total), nil
+	return total, nil
+}
+
+// keepMtime undoes what writing back did to the mtime. With the writeback cache
+// the mtime is the kernel's: it sends a new one after the data that changed it,
+// or has sent it before, and then it must not be lost.
+func (n *node) keepMtime(fd int) error {
+	ns := n.mtime.Load()
+	if ns == 0 {
+		return nil
+	}
+	return sys.Utimensat(fd, "", &[2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, nsecToTimespec(ns)})
+}
+
+// nsecToTimespec converts nanoseconds since 1970, which may be negative.
+func nsecToTimespec(ns int64) unix.Timespec {
+	const second = 1e9
+	sec, rest := ns/second, ns%second
+	if rest < 0 {
+		sec, rest = sec-1, rest+second
+	}
+	return unix.Timespec{Sec: sec, Nsec: rest}
 }
 
 // dropPriv is killPriv for a caller without locks.

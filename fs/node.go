@@ -35,6 +35,7 @@ type node struct {
 	upper    atomic.Uint32 // upperState
 	ino      atomic.Uint64 // st_ino; changes only when a broken hard link is copied up
 	maybeXat atomic.Bool   // an extended attribute that users see may be stored
+	mtime    atomic.Int64  // last mtime the kernel set, in ns, 0 for none; see write
 	data     dataFiles     // descriptors for reading and writing, by its own locks
 
 	mu     sync.RWMutex

@@ -12,7 +12,7 @@ import (
 // wait for it.
 type notifier struct {
 	mu    sync.Mutex
-	queue []uint64 // node ids; guarded by mu
+	queue []notice // guarded by mu
 	busy  bool     // a goroutine is sending; guarded by mu
 
 	transport atomic.Pointer[transport] // nil while not mounted
@@ -33,12 +33,23 @@ func (t *notifier) describe() (kind Transport, why string) {
 	return "", ""
 }
 
+// notice is one thing that the kernel has to drop.
+type notice struct {
+	id   uint64 // node
+	data bool   // its data and attributes, not its attributes only
+}
+
 // staleAttr says that the kernel's copy of a node's attributes is wrong, for a
 // reason that the kernel cannot know.
-func (t *notifier) staleAttr(id uint64) {
+func (t *notifier) staleAttr(id uint64) { t.push(notice{id: id}) }
+
+// staleData says that the kernel's copy of a file's data is wrong.
+func (t *notifier) staleData(id uint64) { t.push(notice{id, true}) }
+
+func (t *notifier) push(n notice) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.queue = append(t.queue, id)
+	t.queue = append(t.queue, n)
 	if !t.busy {
 		t.busy = true
 		go t.send()
@@ -75,10 +86,14 @@ func (t *notifier) send() {
 		if via == nil {
 			continue
 		}
-		for _, id := range q {
+		for _, n := range q {
 			// A negative offset invalidates attributes only; a node that the
 			// kernel no longer knows is no error.
-			_ = (*via).invalInode(id, -1, 0)
+			off := int64(-1)
+			if n.data {
+				off = 0
+			}
+			_ = (*via).invalInode(n.id, off, 0)
 		}
 	}
 }

@@ -76,6 +76,11 @@ func (m *mover) copyUp() error {
 	if err := m.allowed(src, dst); err != nil {
 		return err
 	}
+	if dst != nil && dst.isDir() && src.isDir() && !m.exchange && src != dst {
+		if err := f.checkRmdir(m.newDir, m.newName); err != nil {
+			return err
+		}
+	}
 	for _, d := range [...]*node{m.oldDir, m.newDir} {
 		if err := f.copyUp(d, wantMeta); err != nil {
 			return err

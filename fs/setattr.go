@@ -37,7 +37,10 @@ func (f *FS) setAttr(n *node, in *fuse.SetAttrIn) (stack.Attr, error) {
 		return none, err
 	}
 	if resize {
-		if err := f.truncate(n, int64(size)); err != nil {
+		// With the writeback cache the kernel keeps the mtime, and sends it
+		// along where the truncation changes it.
+		keep := f.writeback.Load() && in.Valid&fuse.FATTR_MTIME == 0
+		if err := f.truncate(n, int64(size), keep); err != nil {
 			return none, err
 		}
 	}
@@ -112,10 +115,17 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 			return err
 		}
 	}
-	if ts, ok := timesOf(in); ok {
-		return sys.Utimensat(p.fd, p.name, &ts)
+	ts, ok := timesOf(in)
+	if !ok {
+		return nil
 	}
-	return nil
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		n.mtime.Store(0)
+		if in.Valid&fuse.FATTR_MTIME_NOW == 0 {
+			n.mtime.Store(unix.TimespecToNsec(ts[1]))
+		}
+	}
+	return sys.Utimensat(p.fd, p.name, &ts)
 }
 
 // mayDropSetID refuses a chown that changes nothing but would drop set-id bits
@@ -191,8 +201,8 @@ func timesOf(in *fuse.SetAttrIn) (ts [2]unix.Timespec, ok bool) {
 	return ts, ok
 }
 
-// truncate sets the size of an upper file.
-func (f *FS) truncate(n *node, size int64) error {
+// truncate sets the size of an upper file; with keepTime its mtime stays.
+func (f *FS) truncate(n *node, size int64, keepTime bool) error {
 	if n.typ != unix.S_IFREG {
 		return unix.EINVAL
 	}
@@ -201,5 +211,15 @@ func (f *FS) truncate(n *node, size int64) error {
 		return err
 	}
 	defer done()
-	return sys.Ftruncate(fd, size)
+	if !keepTime {
+		return sys.Ftruncate(fd, size)
+	}
+	restore, err := keepTimes(place{fd: fd})
+	if err != nil {
+		return err
+	}
+	if err := sys.Ftruncate(fd, size); err != nil {
+		return err
+	}
+	return restore()
 }
