@@ -48,6 +48,7 @@ need_test() {
 	need gcc gcc # the race detector needs cgo
 	need_package libc6-dev
 	need make make
+	need fuse-overlayfs fuse-overlayfs # the peer that the differential test must catch
 	need attr setfattr
 	need acl setfacl
 	need libcap2-bin setcap
