@@ -72,6 +72,12 @@ func (p *mountPlan) findLayers() error {
 			p.lowers.Layers = append(p.lowers.Layers, control.Layer{Name: l, Dir: dir})
 		}
 	} else {
+		// Unpacking an image takes a while; mistakes are reported before.
+		if r.parsed.Upper != "" {
+			if _, err := resolveDir("upper directory", r.parsed.Upper); err != nil {
+				return err
+			}
+		}
 		var err error
 		if p.lowers, err = resolveSources(r.sources); err != nil {
 			return err
