@@ -40,6 +40,16 @@ func crashWork(op, root, dir string) error {
 	if err != nil {
 		return err
 	}
+	switch op {
+	case "rootless":
+		return rootlessWork(store, dir)
+	case "unpack":
+		img, err := store.Find("test:1")
+		if err == nil {
+			_, err = store.Unpack(context.Background(), img, testNS(), nil)
+		}
+		return err
+	}
 	req := CommitRequest{Created: time.Unix(5, 0), Name: &Reference{Name: "test", Tag: "1"}, Op: op}
 	if op == "import" {
 		f, err := os.Open(filepath.Join(dir, "layer.tar"))
@@ -87,6 +97,25 @@ func TestKilledAtEveryStepOldOrNewImageIsThere(t *testing.T) {
 				checkAfterCrash(t, store, before, i >= slices.Index(Steps, "index"))
 			})
 		}
+	}
+}
+
+func TestKilledWhileUnpackingNothingHalfIsFound(t *testing.T) {
+	s := newStore(t)
+	img := importText(t, s, "test:1", "file f 1")
+	kill(t, "unpack", "unpacked", s.Root(), t.TempDir())
+	if _, err := s.unpacked(img.DiffIDs()[0], testNS()); err == nil {
+		t.Error("the layer is there before it was published")
+	}
+	again, err := OpenStore(s.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := again.leftovers(); err != nil || len(left) > 0 {
+		t.Errorf("left in tmp: %v, %v", left, err)
+	}
+	if u, err := again.Unpack(context.Background(), img, testNS(), nil); err != nil || mustRead(t, filepath.Join(u[0].Dir, "f")) != "1" {
+		t.Error(err)
 	}
 }
 

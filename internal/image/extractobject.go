@@ -288,7 +288,7 @@ func (x *extractor) impliedHeader(p string, fd int) (*tar.Header, error) {
 	return h, nil
 }
 
-// metadata sets owner, mode, attributes and times, in the order in which none
+// metadata sets owner, attributes, mode and times, in the order in which none
 // undoes another: chown clears set-user-ID bits and capabilities, and everything
 // changes the time.
 func (x *extractor) metadata(dirfd int, name string, h *tar.Header) error {
@@ -309,20 +309,25 @@ func (x *extractor) metadata(dirfd int, name string, h *tar.Header) error {
 		return err
 	}
 	device := (h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock) && uint32(st.Mode)&unix.S_IFMT == unix.S_IFREG
+	// Attributes come before the mode, which may forbid them to the owner.
+	if err := x.setXattrs(dirfd, name, h); err != nil {
+		return err
+	}
+	kept := (foreign || device) && x.remember(dirfd, name, h, device)
 	if !symlink {
 		mode := uint32(h.Mode & 0o7777)
 		if foreign {
 			mode &^= 0o6000 // not with this owner
 		}
+		if kept {
+			mode |= 0o600 // what it should be is remembered; this user must read it
+			if h.Typeflag == tar.TypeDir {
+				mode |= 0o700
+			}
+		}
 		if err := sys.Chmodat(dirfd, name, mode); err != nil {
 			return fmt.Errorf("set mode: %w", err)
 		}
-	}
-	if err := x.setXattrs(dirfd, name, h); err != nil {
-		return err
-	}
-	if foreign || device {
-		x.remember(dirfd, name, h, device)
 	}
 	ts := unix.NsecToTimespec(0)
 	ts.Sec, ts.Nsec = h.ModTime.Unix(), int64(h.ModTime.Nanosecond())
@@ -337,7 +342,7 @@ func (x *extractor) metadata(dirfd int, name string, h *tar.Header) error {
 
 // remember writes what the object should have been where this process may not
 // make it so.
-func (x *extractor) remember(dirfd int, name string, h *tar.Header, device bool) {
+func (x *extractor) remember(dirfd int, name string, h *tar.Header, device bool) bool {
 	v := fmt.Sprintf("%d:%d:%04o", h.Uid, h.Gid, h.Mode&0o7777)
 	if device {
 		kind := "block"
@@ -348,7 +353,9 @@ func (x *extractor) remember(dirfd int, name string, h *tar.Header, device bool)
 	}
 	if err := sys.Setxattrat(dirfd, name, "user.containers.override_stat", []byte(v), 0); err != nil {
 		x.notice("%s: owner %d:%d cannot be kept: %v", h.Name, h.Uid, h.Gid, err)
+		return false
 	}
+	return true
 }
 
 const xattrRecord = "SCHILY.xattr."
