@@ -35,13 +35,8 @@ type copyCall struct {
 // Preconditions: no lock of f is held.
 func (f *FS) copyUp(n *node, w want) error {
 	for {
-		switch n.upper.Load() {
-		case fullUpper:
+		if n.hasCopy(w) {
 			return nil
-		case metaUpper:
-			if !w.data {
-				return nil
-			}
 		}
 		if f.readOnly() {
 			return unix.EROFS
@@ -54,6 +49,10 @@ func (f *FS) copyUp(n *node, w want) error {
 				return call.err
 			}
 			continue
+		}
+		if n.hasCopy(w) {
+			f.copyMu.Unlock()
+			return nil // by a copy-up that ended since the first look
 		}
 		call := &copyCall{done: make(chan struct{})}
 		f.copying[n] = call
@@ -69,6 +68,12 @@ func (f *FS) copyUp(n *node, w want) error {
 			return call.err
 		}
 	}
+}
+
+// hasCopy tells whether the upper has what w wants of n.
+func (n *node) hasCopy(w want) bool {
+	state := n.upper.Load()
+	return state == fullUpper || state == metaUpper && !w.data
 }
 
 // copyUpAs is copyUp for an operation on one of several names: the copy gets

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +64,7 @@ func randomOp(r *rand.Rand) string {
 	case 12:
 		return fmt.Sprintf("truncate %s %d", path(), r.IntN(4))
 	case 13:
-		return fmt.Sprintf("chmod %s %#o", path(), 0o600|r.IntN(0o200))
+		return fmt.Sprintf("chmod %s %#o", path(), 0o700|r.IntN(0o100))
 	case 14:
 		return fmt.Sprintf("setxattr %s user.x %d", path(), r.IntN(100))
 	}
@@ -147,27 +148,67 @@ func TestConcurrentOperations(t *testing.T) {
 }
 
 // TestManyWritersCopyUpOnce: all writes to one lower file are there, whoever
-// copied it up.
+// copied it up, and none finds that another has.
 func TestManyWritersCopyUpOnce(t *testing.T) {
-	b := newBed(t, "file d/e/f "+strings.Repeat("-", 64))
-	u := b.open(t)
-	n, err := u.get("d/e/f")
-	must(t, err)
-	var wg sync.WaitGroup
-	for i := range 64 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			if _, err := u.f.write(n, &fuse.WriteIn{Offset: uint64(i)}, [][]byte{{'x'}}); err != nil {
-				t.Errorf("write at %d: %v", i, err)
-			}
-		}()
+	text := ""
+	for i := range 50 {
+		text += fmt.Sprintf("file d/e/f%d %s\n", i, strings.Repeat("-", 16))
 	}
-	wg.Wait()
-	if got, err := u.read(n); err != nil || got != strings.Repeat("x", 64) {
-		t.Errorf("content %q, %v", got, err)
+	b := newBed(t, text)
+	u := b.open(t, func(c *Config) { c.Metacopy = true })
+	for i := range 50 {
+		n, err := u.get(fmt.Sprintf("d/e/f%d", i))
+		must(t, err)
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		for off := range 16 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				<-start
+				if off%4 == 0 {
+					if err := u.f.copyUp(n, wantMeta); err != nil {
+						t.Errorf("copy up: %v", err)
+					}
+				}
+				if _, err := u.f.write(n, &fuse.WriteIn{Offset: uint64(off)}, [][]byte{{'x'}}); err != nil {
+					t.Errorf("write at %d: %v", off, err)
+				}
+			}()
+		}
+		close(start)
+		wg.Wait()
+		if got, err := u.read(n); err != nil || got != strings.Repeat("x", 16) {
+			t.Errorf("content %q, %v", got, err)
+		}
 	}
 	checkUnion(t, b, u)
+}
+
+// TestCopyUpAfterAnotherEnded: who asks for a copy-up while one ends must see
+// that it did, and not copy again.
+func TestCopyUpAfterAnotherEnded(t *testing.T) {
+	u := newBed(t, "file a 1\nfile b 2\nfile c 3\nfile d 4").open(t)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		n, err := u.get(name)
+		must(t, err)
+		u.f.copyMu.Lock() // those who ask now stop behind their first look
+		errs := make(chan error)
+		for range 4 {
+			go func() { errs <- u.f.copyUp(n, wantData) }()
+		}
+		for range 1000 {
+			runtime.Gosched()
+		}
+		err = u.f.copyUpOne(n, wantData)
+		u.f.copyMu.Unlock()
+		must(t, err)
+		for range 4 {
+			if err := <-errs; err != nil {
+				t.Errorf("copy up of %s: %v", name, err)
+			}
+		}
+	}
 }
 
 // TestForgetDropsDescriptors: what was open for an object is closed when the
