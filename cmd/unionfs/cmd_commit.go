@@ -112,7 +112,7 @@ func runCommit(ctx context.Context, std stdio, opts *CommitOptions, args []strin
 		return err
 	}
 	if !opts.NoPause {
-		if err := src.freeze(ctx, &req.Parts[len(req.Parts)-1]); err != nil {
+		if err := src.freeze(ctx, store, &req.Parts[len(req.Parts)-1]); err != nil {
 			return err
 		}
 	}

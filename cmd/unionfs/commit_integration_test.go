@@ -68,6 +68,8 @@ func TestCommitOfALiveMountIsMountedAgain(t *testing.T) {
 	if again := f.ok("commit", "--no-pause", "upper"); !imageID.MatchString(again) || again == out {
 		t.Errorf("commit of the upper printed %q", again)
 	}
+	t.Setenv("UNIONFS_STORE", f.path("m/store"))
+	f.fails(f.run("unionfs", "commit", "m", "app:2"), 3, "in the mount itself")
 	f.ok("umount", "m")
 }
 

@@ -18,12 +18,14 @@ import (
 // commitSource is what a commit reads: an upper and the layers below it.
 type commitSource struct {
 	client *control.Client // of the mount that has the upper, or nil
-	mount  string          // its mountpoint
-	upper  string
-	work   string // workdir of the mount, or ""
-	user   bool   // marks are in user.overlay.*, where the upper itself does not tell
-	lowers []control.Layer
-	stack  layerStack
+	// mountpoint is the client's.
+	mountpoint string
+	mount      string // its mountpoint
+	upper      string
+	work       string // workdir of the mount, or ""
+	user       bool   // marks are in user.overlay.*, where the upper itself does not tell
+	lowers     []control.Layer
+	stack      layerStack
 }
 
 func (c *commitSource) close() {
@@ -114,9 +116,13 @@ func mountOfUpper(ctx context.Context, dir string) (*control.Client, control.Sta
 }
 
 // freeze holds back writes until the upper is packed.
-func (c *commitSource) freeze(ctx context.Context, upper *image.Part) error {
+func (c *commitSource) freeze(ctx context.Context, store *image.Store, upper *image.Part) error {
 	if c.client == nil {
 		return nil
+	}
+	if mountinfo.Within(store.Root(), c.mountpoint) {
+		return refusef("the image store %s is in the mount itself, whose writes would be held back; "+
+			"use a store elsewhere, or --no-pause", store.Root())
 	}
 	// What programs have written is in the upper before writes are held back;
 	// while they are, nothing can be written back any more.
