@@ -18,14 +18,12 @@ import (
 // commitSource is what a commit reads: an upper and the layers below it.
 type commitSource struct {
 	client *control.Client // of the mount that has the upper, or nil
-	// mountpoint is the client's.
-	mountpoint string
-	mount      string // its mountpoint
-	upper      string
-	work       string // workdir of the mount, or ""
-	user       bool   // marks are in user.overlay.*, where the upper itself does not tell
-	lowers     []control.Layer
-	stack      layerStack
+	mount  string          // its mountpoint
+	upper  string
+	work   string // workdir of the mount, or ""
+	user   bool   // marks are in user.overlay.*, where the upper itself does not tell
+	lowers []control.Layer
+	stack  layerStack
 }
 
 func (c *commitSource) close() {
@@ -120,7 +118,7 @@ func (c *commitSource) freeze(ctx context.Context, store *image.Store, upper *im
 	if c.client == nil {
 		return nil
 	}
-	if mountinfo.Within(store.Root(), c.mountpoint) {
+	if mountinfo.Within(store.Root(), c.mount) {
 		return refusef("the image store %s is in the mount itself, whose writes would be held back; "+
 			"use a store elsewhere, or --no-pause", store.Root())
 	}
