@@ -23,7 +23,7 @@ var allowed = map[string][]string{
 	"fs":                {"internal/stack", "cow", "whiteout", "internal/sys"},
 	"internal/pack":     {"internal/stack", "whiteout", "internal/sys"},
 	"internal/image":    {"internal/pack", "internal/tarlayer", "internal/stack", "whiteout", "internal/sys"},
-	"internal/inspect":  {"internal/stack", "internal/image"},
+	"internal/inspect":  {"internal/stack", "internal/image", "internal/tarlayer", "whiteout"},
 	"bench":             {"mountinfo", "internal/mountopt"},
 
 	"cmd/unionfs":                    {everything},

@@ -124,13 +124,13 @@ func TestOnlyMainExits(t *testing.T) {
 }
 
 // insideTestMain tells whether a position is in a test file's TestMain or in a
-// function that TestMain hands the process to: one whose name ends in "Main" or
+// function that is a whole process: one whose name ends in "Main" or "Daemon" or
 // begins with "helper".
 func insideTestMain(f sourceFile, pos token.Pos) bool {
 	for _, decl := range f.ast.Decls {
 		fn, ok := decl.(*ast.FuncDecl)
 		if ok && fn.Pos() <= pos && pos < fn.End() {
-			return strings.HasSuffix(fn.Name.Name, "Main") || strings.HasPrefix(fn.Name.Name, "helper")
+			return strings.HasSuffix(fn.Name.Name, "Main") || strings.HasSuffix(fn.Name.Name, "Daemon") || strings.HasPrefix(fn.Name.Name, "helper")
 		}
 	}
 	return false
