@@ -6,8 +6,9 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/unionfs-go/unionfs/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/unionfs-go/unionfs/mountinfo"
 )
 
 // Environment is the machine and the versions that a run was made with. Results

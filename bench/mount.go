@@ -195,7 +195,10 @@ func (m *mounted) detach(ctx context.Context) error {
 func (m *mounted) awaitDaemon(ctx context.Context, daemon int) error {
 	if m.child != nil {
 		select {
-		case <-m.ended:
+		case err := <-m.ended:
+			if err != nil {
+				return fmt.Errorf("daemon of %s: %w: %s", m.target.Name, err, m.messages())
+			}
 		case <-ctx.Done():
 			_ = syscall.Kill(-m.child.Process.Pid, syscall.SIGKILL)
 			return fmt.Errorf("the daemon of %s had to be killed", m.target.Name)

@@ -167,7 +167,7 @@ func fuseTargets(opts Options, where *space, rootless bool) []*Target {
 }
 
 // probe mounts an empty layer once, to find out whether the target can run.
-func (t *Target) probe(ctx context.Context, dir string) error {
+func (t *Target) probe(ctx context.Context, dir string) (err error) {
 	if t.bare() {
 		return nil
 	}
@@ -175,7 +175,7 @@ func (t *Target) probe(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(lower)
+	defer func() { err = errors.Join(err, os.RemoveAll(lower)) }()
 	m, err := t.mount(ctx, dir, []string{lower}, nil)
 	if err != nil {
 		return err

@@ -88,7 +88,18 @@ func (r *Report) headline() []string {
 	if e.Commit != "" {
 		text += ", commit " + e.Commit
 	}
-	return append(lines, text, fmt.Sprintf("scale %s, up to %d rounds in %.0f s, seed %d", r.Scale, r.Rounds, r.Seconds, r.Seed))
+	return append(lines, text, fmt.Sprintf("scale %s, %d of %d rounds in %.0f s, seed %d", r.Scale, r.roundsDone(), r.Rounds, r.Seconds, r.Seed))
+}
+
+// roundsDone is how many rounds were made: a budget may end a run sooner.
+func (r *Report) roundsDone() int {
+	n := 0
+	for _, w := range r.Workloads {
+		for _, result := range w.Results {
+			n = max(n, len(result.Samples))
+		}
+	}
+	return n
 }
 
 func (r *Report) peerNames() []string {
@@ -142,7 +153,7 @@ func cell(result *Result, unit string) string {
 		return "-"
 	}
 	text := valueText(result.Median, unit)
-	if result.Median > 0 {
+	if result.Median > 0 && len(result.Samples) > 1 {
 		text += fmt.Sprintf(" ±%.0f%%", 100*result.Deviation/result.Median)
 	}
 	return text

@@ -3,11 +3,12 @@ package bench
 import (
 	"errors"
 	"fmt"
-	"golang.org/x/sys/unix"
 	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
+
+	"golang.org/x/sys/unix"
 )
 
 const blockSize = 1 << 20

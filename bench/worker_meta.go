@@ -3,10 +3,11 @@ package bench
 import (
 	"errors"
 	"fmt"
-	"golang.org/x/sys/unix"
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // filesBelow lists up to limit regular files below root, in the order of their
