@@ -8,10 +8,17 @@ import "time"
 // an account: a request that came (or, while not spinning, would have come)
 // within the time adds to it, one that did not takes away. An idle mount hence
 // spins once and then sleeps.
+//
+// Where other threads wait for the CPU, spinning takes it from them, and from
+// the client; and waking is cheap then, for no CPU has halted. A look that took
+// long shows it: each one puts the account so far down that sleeping lasts
+// twice as long as the last time.
 type spinner struct {
 	limit  time.Duration // how long a round may take; 0: never spin
 	fixed  bool          // spin always
 	credit int
+	debt   int       // what the next crowded look costs
+	good   int       // hits since the debt was last changed
 	last   time.Time // when the last reply was sent
 }
 
@@ -21,13 +28,15 @@ const (
 	// wakeUp is what the wake-up adds to a wait.
 	wakeUp = 50 * time.Microsecond
 	// crowded is a look that took so long that another thread must have run on
-	// this CPU meanwhile: sleeping then costs nobody a halted CPU.
+	// this CPU meanwhile.
 	crowded = 30 * time.Microsecond
 
-	maxCredit   = 32
-	minCredit   = -16
-	missPrice   = 2
-	crowdedDebt = 16
+	maxCredit = 32
+	minCredit = -16
+	missPrice = 2
+	minDebt   = 64
+	maxDebt   = 1 << 14
+	goodRun   = 512 // hits that halve the debt
 )
 
 // newSpinner makes the spinner of an option. On a single CPU it never spins: the
@@ -50,7 +59,18 @@ func (s *spinner) answered() {
 }
 
 // hit notes that a request came while spinning, or was there at once.
-func (s *spinner) hit() { s.credit = min(s.credit+1, maxCredit) }
+func (s *spinner) hit() {
+	s.credit = min(s.credit+1, maxCredit)
+	if s.good++; s.good >= goodRun {
+		s.good, s.debt = 0, max(s.debt/2, minDebt)
+	}
+}
+
+// crowded notes that the CPU is wanted by others.
+func (s *spinner) crowded() {
+	s.credit = -max(s.debt, minDebt)
+	s.good, s.debt = 0, min(max(s.debt, minDebt)*2, maxDebt)
+}
 
 // slept notes that a request came after sleeping for it.
 func (s *spinner) slept() {
@@ -59,8 +79,8 @@ func (s *spinner) slept() {
 	}
 	if time.Since(s.last) < s.limit+wakeUp {
 		s.credit = min(s.credit+1, maxCredit)
-	} else {
-		s.credit = max(s.credit-1, minCredit)
+	} else if s.credit > minCredit {
+		s.credit--
 	}
 }
 
@@ -88,7 +108,7 @@ func (r *spinRound) more() bool {
 	took, all := now.Sub(r.look), now.Sub(r.begin)
 	r.look = now
 	if took > crowded && !r.s.fixed {
-		r.s.credit = max(r.s.credit-crowdedDebt, minCredit)
+		r.s.crowded()
 		return false
 	}
 	if all >= r.s.limit {
