@@ -203,6 +203,10 @@ func TestOpaque(t *testing.T) {
 			file d/sub/old =2
 			file d/keep =2`, want: `d/ d/sub/ d/keep=2`},
 		{what: "sentinel in the root", layers: "==\nfile .wh..wh..opq =\nfile a =1" + below, want: `a=1`, notKernel: aufs},
+		{what: "the other namespace's in a layer of the kernel", layers: "==\ndir . t.impure=y\ndir d u.opaque=y\nfile d/new =1" + below,
+			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`},
+		{what: "fuse-overlayfs's in a layer of the kernel", layers: "==\ndir . t.impure=y\ndir d user.fuseoverlayfs.opaque=y\nfile d/new =1" + below,
+			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`},
 		{what: "opaque attribute of a root counts for nothing", layers: "==\ndir . t.opaque=y\nfile a =1" + below,
 			want: `a=1 d/ d/old=2 d/sub/ d/sub/x=2 z=2`},
 	})
