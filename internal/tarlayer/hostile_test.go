@@ -86,6 +86,7 @@ func TestLimits(t *testing.T) {
 		{"attributes", tarBytes(t, attr), Limits{XattrBytes: 900}},
 		{"gzip bomb", gzipped(t, 9, tarBytes(t, zeros)), Limits{StreamBytes: 10 << 20}},
 		{"zstd bomb", zstdFrames(t, zstd.SpeedFastest, tarBytes(t, zeros))[0], Limits{StreamBytes: 10 << 20}},
+		{"zstd window", zstdFrames(t, zstd.SpeedDefault, mixedTar(t, 20))[0], Limits{WindowBytes: 1 << 20}},
 		{"spool", oneBlockGzip(t, tarBytes(t, zeros)), Limits{SpoolBytes: 50}},
 		{"symlinks in symlinks", tarBytes(t, links...), Limits{}},
 	} {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,5 +243,59 @@ func TestAttributesOfHeaders(t *testing.T) {
 	}
 	if _, err := o.Readlink(); err != unix.EINVAL { //nolint:errorlint // errno values are promised
 		t.Errorf("readlink of a file: %v", err)
+	}
+}
+
+// TestRealTar compares the tar that UNIONFS_BENCH_TAR names, in each form, with
+// what GNU tar unpacks.
+func TestRealTar(t *testing.T) {
+	needRoot(t)
+	path := os.Getenv("UNIONFS_BENCH_TAR")
+	if path == "" {
+		t.Skip("UNIONFS_BENCH_TAR names no tar")
+	}
+	root := t.TempDir()
+	runTar(t, "-xpf", path, "--numeric-owner", "-C", root)
+	want := withoutRoot(fullTree(t, openDir(t, root)))
+	plain, err := os.ReadFile(path)
+	must(t, err)
+	for _, blob := range [][]byte{plain, pipeThrough(t, plain, "gzip", "-6"), pipeThrough(t, plain, "zstd", "-3", "-c")} {
+		sameText(t, withoutRoot(fullTree(t, mustOpen(t, blob))), want)
+	}
+}
+
+// withoutRoot leaves out the first line: the tar need not have the root.
+func withoutRoot(tree string) string {
+	_, rest, _ := strings.Cut(tree, "\n")
+	return rest
+}
+
+// TestStackOfLayers: the union of a layer in a tar, a directory and another tar.
+func TestStackOfLayers(t *testing.T) {
+	top := mustOpen(t, tarBytes(t, file1(".wh.gone", ""), dir1("opq"), file1("opq/.wh..wh..opq", ""), file1("opq/new", "1"), file1("both/top", "1"), file1("both/.wh.mid", "")))
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "both"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "both/mid"), nil, 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "gone"), nil, 0o644))
+	bottom := mustOpen(t, gzipped(t, 6, tarBytes(t, file1("opq/old", "3"), file1("both/low", "3"), file1("gone", "3"), file1("kept", "3"))))
+	s := stack.New([]stack.Layer{top, openDir(t, dir), bottom})
+	var names []string
+	var walk func(path string, e stack.Entry)
+	walk = func(path string, e stack.Entry) {
+		list, err := stack.ReadDir(e.Reals)
+		must(t, err)
+		for _, l := range list {
+			sub, err := s.Lookup(e, l.Name)
+			must(t, err)
+			names = append(names, path+l.Name)
+			if sub.IsDir() {
+				walk(path+l.Name+"/", sub)
+			}
+		}
+	}
+	walk("", s.Root())
+	slices.Sort(names)
+	if got, want := strings.Join(names, " "), "both both/low both/top kept opq opq/new"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
 	}
 }

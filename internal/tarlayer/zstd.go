@@ -2,6 +2,7 @@ package tarlayer
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -243,10 +244,14 @@ func produceZstdStream(p *pass) error {
 		if err == io.EOF {
 			return nil
 		}
-		if p.readErr != nil {
-			return p.readErr
-		}
 		if err != nil {
+			dec.Close() // its reader's goroutine is gone then
+			if p.readErr != nil {
+				return p.readErr
+			}
+			if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+				return fmt.Errorf("%w of %d bytes: %w", err, p.limits.WindowBytes, ErrLimit)
+			}
 			return fmt.Errorf("zstd data: %w: %w", err, ErrInvalid)
 		}
 	}
