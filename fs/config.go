@@ -14,6 +14,9 @@ type IOMode string
 const (
 	IOAuto   IOMode = "auto"   // pick by what measuring showed to be faster
 	IOCached IOMode = "cached" // no open messages, one page cache per node
+	// IOPassthrough lets the kernel read and write the files itself: opens are
+	// messages, and data is not; for root.
+	IOPassthrough IOMode = "passthrough"
 )
 
 // Config is what a filesystem is made of. New takes it over; nothing in it may

@@ -30,6 +30,7 @@
 //
 // # Lock order
 //
+//	openState.mu             of one node, around its open and release
 //	FS.gate                  shared: every change · exclusive: Freeze
 //	  copyCall               one copy-up per node; others wait for it with no lock held
 //	    FS.treeMu            shared: everything that looks at names · exclusive: rename

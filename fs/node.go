@@ -43,6 +43,9 @@ type node struct {
 	orphan int32     // descriptor plus one of an upper object without a name; guarded by mu
 	hard   *hardlink // hardlink index entry; guarded by mu
 
+	opened    atomic.Pointer[openState] // with io=passthrough, once it was opened
+	successor atomic.Pointer[node]      // the node that took over its names; see passthrough.go
+
 	nlookup uint64   // references of the kernel; guarded by table.mu
 	keys    hardKeys // places in the table's hard link maps; guarded by table.mu
 }
@@ -194,12 +197,41 @@ func newTable() *table {
 // rootID is the kernel's id of the root (FUSE_ROOT_ID).
 const rootID = 1
 
-// get returns the node of an id that the kernel sent, or nil.
+// get returns the node that a request about an id is about, or nil.
 func (t *table) get(id uint64) *node {
+	n := t.entry(id)
+	for n != nil {
+		next := n.successor.Load()
+		if next == nil {
+			break
+		}
+		n = next
+	}
+	return n
+}
+
+// entry returns the node that the kernel was given an id for, or nil.
+func (t *table) entry(id uint64) *node {
 	t.mu.RLock()
 	n := t.byID[id]
 	t.mu.RUnlock()
 	return n
+}
+
+// replace lets a new node be found in the place of n among the objects with
+// several names. n keeps its id.
+func (t *table) replace(n, next *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next.keys = n.keys
+	if t.byUpper[n.keys.upper] == n {
+		delete(t.byUpper, n.keys.upper)
+	}
+	if t.byLower[n.keys.lower] == n {
+		delete(t.byLower, n.keys.lower)
+	}
+	n.keys = hardKeys{}
+	t.putKeysLocked(next)
 }
 
 // size is how many nodes the kernel holds.
@@ -300,10 +332,11 @@ func (t *table) held(n *node) bool {
 // forget drops references of the kernel and, with the last one, everything that
 // the node keeps open. The object on disk is not touched.
 func (f *FS) forget(id, count uint64) {
-	n := f.nodes.get(id)
+	n := f.nodes.entry(id)
 	if n == nil || !f.nodes.unref(n, count) {
 		return
 	}
+	f.dropBacking(n)
 	f.treeMu.RLock()
 	defer f.treeMu.RUnlock()
 	n.mu.RLock()

@@ -11,8 +11,8 @@ import (
 // operation of FS, and turns the result into the wire form. It holds no state.
 //
 // Requests that are answered ENOSYS on purpose, once, so that the kernel never
-// sends them again: OPEN and OPENDIR (the kernel then opens without asking and
-// caches data and directories), FLUSH, ACCESS (permissions are the kernel's
+// sends them again: OPEN (but for io=passthrough) and OPENDIR (the kernel then
+// opens without asking and caches data and directories), FLUSH, ACCESS (permissions are the kernel's
 // business, by default_permissions), and locks, which stay in the kernel.
 type raw struct {
 	fuse.RawFileSystem // SetDebug, String, Init, OnUnmount; every request is below
@@ -155,8 +155,23 @@ func (r *raw) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, 
 func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	r.f.msgs.count(opCreate)
 	mode := in.Mode&0o7777 | unix.S_IFREG
+	if s := r.make(&in.InHeader, name, &newObject{mode: mode, umask: in.Umask}, &out.EntryOut); s != fuse.OK {
+		return s
+	}
+	return r.opened(out)
+}
+
+// opened answers the opening half of CREATE and TMPFILE.
+func (r *raw) opened(out *fuse.CreateOut) fuse.Status {
 	out.OpenOut = fuse.OpenOut{OpenFlags: fuse.FOPEN_KEEP_CACHE}
-	return r.make(&in.InHeader, name, &newObject{mode: mode, umask: in.Umask}, &out.EntryOut)
+	if !r.f.passes() {
+		return fuse.OK
+	}
+	n := r.f.nodes.entry(out.NodeId)
+	if n == nil {
+		return stale
+	}
+	return r.f.toStatus(r.f.enterOpen(n, &out.OpenOut))
 }
 
 // Tmpfile answers TMPFILE.
@@ -171,9 +186,8 @@ func (r *raw) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut)
 	if err != nil {
 		return r.f.toStatus(err)
 	}
-	out.OpenOut = fuse.OpenOut{OpenFlags: fuse.FOPEN_KEEP_CACHE}
 	fillEntry(&out.EntryOut, n, &a)
-	return fuse.OK
+	return r.opened(out)
 }
 
 // Link answers LINK.

@@ -7,10 +7,17 @@ import (
 
 // The requests about the content of files and directories.
 
-// Open answers OPEN, see raw.
-func (r *raw) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status {
+// Open answers OPEN, see raw: only with io=passthrough are opens of any interest.
+func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	r.f.msgs.count(opOpen)
-	return fuse.ENOSYS
+	if !r.f.passes() {
+		return fuse.ENOSYS
+	}
+	n := r.f.nodes.entry(in.NodeId)
+	if n == nil || n.successor.Load() != nil {
+		return stale
+	}
+	return r.f.toStatus(r.f.open(n, in, out))
 }
 
 // OpenDir answers OPENDIR, see raw.
@@ -19,8 +26,13 @@ func (r *raw) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status 
 	return fuse.ENOSYS
 }
 
-// Release is not sent by a kernel that opens without asking.
-func (r *raw) Release(<-chan struct{}, *fuse.ReleaseIn) { r.f.msgs.count(opRelease) }
+// Release answers RELEASE, which is sent where opens are.
+func (r *raw) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	r.f.msgs.count(opRelease)
+	if n := r.f.nodes.entry(in.NodeId); n != nil {
+		r.f.release(n)
+	}
+}
 
 // ReleaseDir is not sent by a kernel that opens without asking.
 func (r *raw) ReleaseDir(*fuse.ReleaseIn) { r.f.msgs.count(opRelease) }

@@ -38,6 +38,13 @@ func (f *FS) Mount(dir string, m MountOptions) (*Server, error) {
 		_ = unmountFUSE(dir) // the error to report is the first one
 		return nil, fmt.Errorf("mount on %s: answer the kernel's first request: %w", dir, err)
 	}
+	if f.passthrough {
+		if err := f.probePassthrough(t); err != nil {
+			_ = unmountFUSE(dir) // the error to report is the first one
+			t.serve()
+			return nil, fmt.Errorf("mount on %s: io=passthrough: %w", dir, err)
+		}
+	}
 	kind, why := t.kind()
 	f.log.Debug("transport", "transport", kind, "reason", why)
 	f.notify.start(t)
@@ -59,7 +66,12 @@ func (f *FS) fuseOptions(m *MountOptions) *fuse.MountOptions {
 	caps := uint64(fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_NO_OPENDIR_SUPPORT |
 		fuse.CAP_DONT_MASK | fuse.CAP_EXPORT_SUPPORT | fuse.CAP_IOCTL_DIR | fuse.CAP_ASYNC_DIO |
 		fuse.CAP_SETXATTR_EXT)
-	if m.Writeback && !f.readOnly() {
+	disabled := uint64(fuse.CAP_PASSTHROUGH)
+	if f.passthrough {
+		// With passthrough the kernel refuses the writeback cache.
+		disabled = fuse.CAP_WRITEBACK_CACHE
+		caps |= fuse.CAP_PASSTHROUGH | fuse.CAP_ATOMIC_O_TRUNC
+	} else if m.Writeback && !f.readOnly() {
 		caps |= fuse.CAP_WRITEBACK_CACHE
 		f.writeback.Store(true)
 	}
@@ -75,7 +87,8 @@ func (f *FS) fuseOptions(m *MountOptions) *fuse.MountOptions {
 		ExplicitDataCacheControl: true,
 		DisableSplice:            true,
 		ExtraCapabilities:        caps,
-		DisabledCapabilities:     fuse.CAP_PASSTHROUGH,
+		DisabledCapabilities:     disabled,
+		MaxStackDepth:            1,
 		PanicHandler:             f.panicked,
 	}
 }

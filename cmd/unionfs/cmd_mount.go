@@ -46,7 +46,7 @@ Instead of SOURCE and --upper the options of the kernel's overlayfs may be used:
   -o upperdir=DIR,workdir=DIR
 Other options: redirect_dir=on|off|follow (default on), metacopy=on|off (off),
   index=on|off (on), xino=on|auto|off (inode numbers are always unique),
-  userxattr, volatile, noacl, io=auto|cached, ro, fsname=NAME, debug,
+  userxattr, volatile, noacl, io=auto|cached|passthrough, ro, fsname=NAME, debug,
   transport=auto|dev|gofuse, spin=auto|off|MICROSECONDS (how long the daemon
   looks out for the next request before it sleeps),
   allow_other, default_permissions (both default for root), and nosuid, nodev,

@@ -26,7 +26,7 @@ var handlers = map[string]handler{
 	"metacopy":            onOff(func(p *parser) **bool { return &p.Metacopy }),
 	"index":               onOff(func(p *parser) **bool { return &p.Index }),
 	"xino":                oneOf(func(p *parser) *string { return &p.Xino }, "on", "auto", "off"),
-	"io":                  oneOf(func(p *parser) *string { return &p.IO }, "auto", "cached"),
+	"io":                  oneOf(func(p *parser) *string { return &p.IO }, "auto", "cached", "passthrough"),
 	"transport":           oneOf(func(p *parser) *string { return &p.Transport }, "auto", "dev", "gofuse"),
 	"spin":                (*parser).spin,
 	"writeback":           (*parser).writeback,

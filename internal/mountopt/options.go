@@ -33,7 +33,7 @@ type Options struct {
 	Volatile  bool
 	ReadOnly  bool // ro given, and no rw after it
 	NoACL     bool
-	IO        string // auto or cached
+	IO        string // auto, cached or passthrough
 	Transport string // auto, dev or gofuse
 	Spin      string // auto, off or microseconds
 	Writeback *bool
