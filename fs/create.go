@@ -56,10 +56,7 @@ func (f *FS) create(dir *node, name string, o *newObject) (*node, stack.Attr, er
 	if free == nameUnused {
 		err = f.createInPlace(p, name, o, acl != nil)
 		if isExist(err) {
-			free, err = f.nameFree(dir, name) // a whiteout that the listing did not show
-			if err == nil && free == nameUnused {
-				err = unix.EEXIST
-			}
+			free, err = f.whiteoutAt(dir, name) // the listing does not show it
 		}
 	}
 	opaque := false
@@ -99,19 +96,46 @@ func (f *FS) nameFree(dir *node, name string) (nameState, error) {
 	if dir.dir.children[name] != nil {
 		return 0, unix.EEXIST
 	}
-	if len(dir.lower) == 0 && dir.dir.index != nil && !dir.dir.index.has(name) && !f.holdsXWhiteouts(dir) {
-		return nameUnused, nil // a stray whiteout is found by EEXIST
+	return f.nameAbove(dir, name)
+}
+
+// nameAbove is nameFree for a name that no node has.
+//
+// Preconditions: as nameFree.
+func (f *FS) nameAbove(dir *node, name string) (nameState, error) {
+	ix, err := f.indexSoon(dir)
+	if err != nil {
+		return 0, err
+	}
+	if ix != nil && !ix.has(name) && !f.holdsXWhiteouts(dir) {
+		return nameUnused, nil // a whiteout is found by EEXIST
 	}
 	r, err := f.resolve(dir, name)
 	switch {
 	case err != nil:
 		return 0, err
+	case !r.visible():
+		dir.missed()
+	}
+	switch {
 	case r.visible():
 		return 0, unix.EEXIST
 	case r.whiteout:
 		return nameWhiteout, nil
 	}
 	return nameUnused, nil
+}
+
+// whiteoutAt makes sure that what stands in the way of a new name is a whiteout.
+// EEXIST: it is not.
+//
+// Preconditions: f.treeMu is held; dir.mu is held for writing.
+func (f *FS) whiteoutAt(dir *node, name string) (nameState, error) {
+	r, err := f.resolve(dir, name)
+	if err == nil && !r.whiteout {
+		err = unix.EEXIST
+	}
+	return nameWhiteout, err
 }
 
 // createInPlace makes the object in its directory, in one step and at once with
@@ -147,7 +171,7 @@ func (f *FS) createOver(dir *node, p place, name string, o *newObject, acl []byt
 	if err := makeObject(wfd, temp, o.mode, o); err != nil {
 		return err
 	}
-	err := f.dressTemp(dir, p, temp, o, acl)
+	err := f.dressTemp(p, temp, o, acl)
 	if err == nil {
 		if o.mode&unix.S_IFMT == unix.S_IFDIR {
 			// A directory cannot replace a file: swap, then drop the whiteout.
@@ -167,7 +191,7 @@ func (f *FS) createOver(dir *node, p place, name string, o *newObject, acl []byt
 
 // dressTemp gives an object made in the workdir what it would have got from its
 // directory: owner, set-group-ID, mode and ACLs.
-func (f *FS) dressTemp(dir *node, p place, temp string, o *newObject, acl []byte) error {
+func (f *FS) dressTemp(p place, temp string, o *newObject, acl []byte) error {
 	wfd := f.work.FD()
 	var st unix.Statx_t
 	if err := sys.Statx(p.fd, "", &st); err != nil {
@@ -285,6 +309,11 @@ func (f *FS) link(n, dir *node, name string) (stack.Attr, error) {
 		return none, err
 	}
 	err = f.at(n, func(src place) error { return f.linkTo(src, p, name, free) })
+	if isExist(err) && free == nameUnused {
+		if free, err = f.whiteoutAt(dir, name); err == nil {
+			err = f.at(n, func(src place) error { return f.linkTo(src, p, name, free) })
+		}
+	}
 	if err != nil {
 		return none, err
 	}

@@ -138,7 +138,11 @@ func (f *FS) childLocked(dir *node, name string) (*node, error) {
 	if c := dir.dir.children[name]; c != nil {
 		return c, nil
 	}
-	if ix := dir.dir.index; ix != nil && !ix.has(name) {
+	ix, err := f.indexSoon(dir)
+	if err != nil {
+		return nil, err
+	}
+	if ix != nil && !ix.has(name) {
 		if len(name) > maxName {
 			return nil, unix.ENAMETOOLONG
 		}
@@ -149,6 +153,7 @@ func (f *FS) childLocked(dir *node, name string) (*node, error) {
 		return nil, err
 	}
 	if !r.visible() {
+		dir.missed()
 		return nil, unix.ENOENT
 	}
 	n, err := f.nodeOf(dir, name, &r)

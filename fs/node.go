@@ -66,6 +66,7 @@ type dirState struct {
 
 	children map[string]*node // nodes the kernel may know; guarded by node.mu
 	index    *dirIndex        // the merged listing once read; guarded by node.mu
+	misses   uint8            // names that no layer has, looked for on disk; guarded by node.mu
 	redirect string           // redirect mark in the upper; guarded by node.mu
 	opacity  whiteout.Opacity // of the upper directory; guarded by node.mu
 	impure   bool             // the impure mark is set; guarded by node.mu
@@ -137,6 +138,15 @@ func (n *node) prefer(dir *node, name string) {
 			n.links = append(links, n.links[i+1:]...)
 			return
 		}
+	}
+}
+
+// missed counts a name that no layer has, see missesForIndex.
+//
+// Preconditions: n.mu is held for writing.
+func (n *node) missed() {
+	if n.dir.misses < missesForIndex {
+		n.dir.misses++
 	}
 }
 

@@ -112,6 +112,27 @@ func (n *node) noteRemoved(name string) {
 	}
 }
 
+// missesForIndex is after how many names that no layer has the listing of a
+// directory is read, which then answers for all names at once.
+const missesForIndex = 16
+
+// indexSoon returns the directory's listing if it was read, or if so many names
+// were asked for that reading it pays; otherwise nil.
+//
+// Preconditions: f.treeMu is held; dir.mu is held for writing.
+func (f *FS) indexSoon(dir *node) (*dirIndex, error) {
+	if dir.dir.index != nil {
+		return dir.dir.index, nil
+	}
+	if len(dir.lower) == 0 {
+		return nil, nil //nolint:nilnil // no listing, and no error
+	}
+	if dir.dir.misses < missesForIndex {
+		return nil, nil //nolint:nilnil // not yet
+	}
+	return f.indexOf(dir)
+}
+
 // indexOf returns the directory's listing, read now if it was not.
 //
 // Preconditions: f.treeMu is held; dir.mu is held for writing.
@@ -129,7 +150,7 @@ func (f *FS) indexOf(dir *node) (*dirIndex, error) {
 	}
 	ix := newDirIndex(len(up) + len(low))
 	hidden := make(map[string]struct{}, len(up))
-	inLower := f.lowerNames(dir, up, low)
+	inLower := lowerNames(up, low)
 	for _, e := range up {
 		hidden[e.Name] = struct{}{}
 		if e.Whiteout {
@@ -172,7 +193,7 @@ func (f *FS) lookListed(dir *node, e stack.Dirent) (stack.Dirent, error) {
 
 // lowerNames is the set of names that stand in both listings; nil when there
 // are none.
-func (f *FS) lowerNames(dir *node, up []stack.Dirent, low []stack.Listed) map[string]struct{} {
+func lowerNames(up []stack.Dirent, low []stack.Listed) map[string]struct{} {
 	if len(up) == 0 || len(low) == 0 {
 		return nil
 	}

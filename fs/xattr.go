@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/unionfs-go/unionfs/internal/sys"
+	"github.com/unionfs-go/unionfs/whiteout"
 )
 
 // getXattr is GETXATTR: it reads an attribute into buf, or only tells its size
@@ -117,6 +118,9 @@ func (f *FS) changeXattr(n *node, attr string, fn func(p place, stored string) e
 		return err
 	}
 	defer f.leaveChange()
+	if f.foreign && whiteout.IsMark(attr) {
+		return unix.EPERM // it would count as a mark in such an upper
+	}
 	if n.typ != unix.S_IFREG && n.typ != unix.S_IFDIR && strings.HasPrefix(attr, "user.") {
 		return unix.EPERM // xattr(7)
 	}

@@ -63,6 +63,7 @@ func readMarks(dirfd int, name string, isDir bool, ns Namespace, own bool) (Mark
 	if err != nil || len(attrs) == 0 {
 		return m, err
 	}
+	hasRedirect := false
 	for _, a := range attrs {
 		if own && a != ns.Attr(Opaque) && a != ns.Attr(XWhiteout) && isForeignMark(a) {
 			m.HasOther = true
@@ -78,9 +79,7 @@ func readMarks(dirfd int, name string, isDir bool, ns Namespace, own bool) (Mark
 		case ns.Attr(Nlink):
 			m.HasNlink = true
 		case ns.Attr(Redirect):
-			if m.Redirect, err = readRedirect(dirfd, name, ns); err != nil {
-				return m, err
-			}
+			hasRedirect = true
 		case Trusted.Attr(XWhiteout), User.Attr(XWhiteout):
 			m.XWhiteout = true
 		case Trusted.Attr(Opaque), User.Attr(Opaque), fuseOverlayfsOpaque:
@@ -99,7 +98,11 @@ func readMarks(dirfd int, name string, isDir bool, ns Namespace, own bool) (Mark
 			}
 		}
 	}
-	return m, nil
+	if hasRedirect && (m.HasMetacopy || isDir && m.Opacity != OpaqueDir) {
+		// Elsewhere nobody looks below, so nobody reads it (ovl_check_redirect).
+		m.Redirect, err = readRedirect(dirfd, name, ns)
+	}
+	return m, err
 }
 
 // isForeignMark tells whether attr is one that ReadMarks believes in any
