@@ -36,6 +36,10 @@ func (g *Generator) pickChange() Op {
 		if g.setup && !g.links {
 			return g.pickAttr()
 		}
+		if !g.links {
+			// The kernel cannot keep links of special files together there.
+			return Op{Call: "link", Path: g.m.some(g.r, "f"), To: g.fresh()}
+		}
 		return Op{Call: "link", Path: g.any("flpscb"), To: g.fresh()}
 	case 14:
 		return Op{Call: "symlink", Path: g.fresh(), To: g.oneOf("a", "b/c", "nowhere", "../a", "loop")}
@@ -92,8 +96,9 @@ func (g *Generator) pickAttr() Op {
 		ids := []int{0, 1000, 2000, -1}
 		return Op{Call: "chown", Path: g.any(""), UID: ids[g.r.IntN(4)], GID: ids[g.r.IntN(4)]}
 	case 3:
-		return Op{Call: "utimens", Path: g.any(""), Off: int64(g.r.IntN(1e9)), Off2: int64(g.r.IntN(2e9)) - 1e9,
-			Len: int64(g.r.IntN(1e9)), Flags: g.oneOf("", "", "OMIT", "NOW")}
+		op := Op{Call: "utimens", Path: g.any(""), Off: int64(g.r.IntN(1e9)), Off2: int64(g.r.IntN(2e9)) - 1e9}
+		op.Len, op.Flags = int64(g.r.IntN(1e9)), g.oneOf("", "", "OMIT", "NOW")
+		return op
 	case 4:
 		return Op{Call: "truncate", Path: g.any("f"), Len: g.offset()}
 	case 5, 6:

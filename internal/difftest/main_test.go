@@ -19,12 +19,15 @@ func TestMain(m *testing.M) {
 		return
 	}
 	m.Run()
-	if dir := unionfsDir; dir != "" {
-		if err := os.RemoveAll(dir); err != nil {
+	for i := len(atEnd) - 1; i >= 0; i-- {
+		if err := atEnd[i](); err != nil {
 			fmt.Fprintln(os.Stderr, "difftest:", err)
 		}
 	}
 }
+
+// atEnd is done after all tests, last first.
+var atEnd []func() error
 
 // needRoot skips where kernel overlayfs cannot be mounted.
 func needRoot(t *testing.T) {
@@ -59,7 +62,7 @@ var overlayWorks = sync.OnceValue(func() error {
 // tempDir is a directory that other users can enter.
 func tempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "difftest")
+	dir, err := os.MkdirTemp(memoryDisk(), "difftest")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,9 +77,6 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
-// unionfsDir is removed when all tests are done.
-var unionfsDir string
-
 // unionfsBinary builds the command once per test run; UNIONFS_BINARY names one
 // that is built already.
 var unionfsBinary = sync.OnceValues(func() (string, error) {
@@ -87,7 +87,7 @@ var unionfsBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	unionfsDir = dir
+	atEnd = append(atEnd, func() error { return os.RemoveAll(dir) })
 	out := filepath.Join(dir, "unionfs")
 	return out, BuildUnionfs(".", out, raceEnabled)
 })
@@ -122,19 +122,79 @@ func daemon(t testing.TB, options string) Daemon {
 	return d
 }
 
-// start makes a started runner that is closed at the end of the test.
+// start makes a runner with the workers that all tests share.
 func start(t testing.TB, oracle, subject Target, known []Known) *Runner {
 	t.Helper()
 	r := &Runner{Oracle: oracle, Subject: subject, Known: known, Dir: tempDir(t)}
-	if err := r.Start(); err != nil {
+	var err error
+	if r.a, err = sharedWorkers(&workersA); err == nil {
+		r.b, err = sharedWorkers(&workersB)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	return r
+}
+
+// workersA and workersB act on the oracle and on the subject.
+var workersA, workersB *Workers
+
+// sharedWorkers starts workers, or gives those that are there and well.
+func sharedWorkers(w **Workers) (*Workers, error) {
+	if *w != nil && (*w).Well() {
+		return *w, nil
+	}
+	n, err := StartWorkers()
+	if err != nil {
+		return nil, err
+	}
+	*w = n
+	atEnd = append(atEnd, n.Stop)
+	return n, nil
+}
+
+// memoryDisk is an ext4 in memory for the trees of the tests, or "" for the
+// usual temporary directory where that cannot be had. Every unmount of an overlay
+// syncs its upper's whole filesystem, which other programs keep busy.
+var memoryDisk = sync.OnceValue(func() string {
+	dir, err := mountMemoryDisk()
+	if err != nil {
+		return ""
+	}
+	return dir
+})
+
+func mountMemoryDisk() (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs("/dev/shm", &st); err != nil {
+		return "", err
+	}
+	const size = 3 << 30 // sparse: what is not used takes no memory
+	if st.Bavail*uint64(st.Bsize) < 2*size {
+		return "", unix.ENOSPC
+	}
+	img, err := os.CreateTemp("/dev/shm", "difftest-*.img")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(img.Name()) //nolint:errcheck // the loop device keeps it
+	if err := firstError(img.Truncate(size), img.Close()); err != nil {
+		return "", err
+	}
+	if err := exec.Command("mkfs.ext4", "-q", "-O", "^has_journal", img.Name()).Run(); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "difftest-disk")
+	if err != nil {
+		return "", err
+	}
+	if err := exec.Command("mount", "-o", "loop", img.Name(), dir).Run(); err != nil {
+		return "", firstError(err, os.Remove(dir))
+	}
+	atEnd = append(atEnd, func() error {
+		return firstError(unix.Unmount(dir, 0), os.Remove(dir))
+	})
+	return dir, os.Chmod(dir, 0o755)
 }
 
 // fuseOverlayfs is the peer, or a skip.

@@ -3,11 +3,9 @@ package difftest
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -348,34 +346,6 @@ func (x *run) marks() (*Mismatch, error) {
 	}
 	onlyA, onlyB := comparer{}.onlyIn(a, b)
 	return &Mismatch{Phase: "marks", Oracle: onlyA, Subject: onlyB}, nil
-}
-
-// copiedUp compares what is in the uppers at all: the kernel copies up at an
-// open for writing and the subject may do so later, but nothing may be in the
-// subject's upper that is not in the kernel's.
-func (x *run) copiedUp() (*Mismatch, error) {
-	var names [2]map[string]bool
-	for i, upper := range []string{x.da.Upper, x.db.Upper} {
-		names[i] = map[string]bool{}
-		err := filepath.WalkDir(upper, func(p string, _ fs.DirEntry, err error) error {
-			names[i][strings.TrimPrefix(p, upper)] = true
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	var more []string
-	for p := range names[1] {
-		if !names[0][p] {
-			more = append(more, strconv.Quote(p))
-		}
-	}
-	if len(more) == 0 {
-		return nil, nil
-	}
-	slices.Sort(more)
-	return &Mismatch{Phase: "copied up", Oracle: "not in the upper", Subject: "in the upper: " + strings.Join(more, " ")}, nil
 }
 
 // neededMarks drops marks that say nothing about the tree: opaque marks of

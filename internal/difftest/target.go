@@ -145,7 +145,7 @@ func (t Daemon) Mount(d Dirs) (Mounted, error) {
 		}
 		select {
 		case <-m.done:
-			return nil, fmt.Errorf("%s: ended before the mount was there: %v: %s", m.cmd, m.exit, m.log.String())
+			return nil, fmt.Errorf("%s: ended before the mount was there: %s: %s", m.cmd, m.cmd.ProcessState, m.log.String())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -177,6 +177,14 @@ type daemonMount struct {
 	log  lockedBuffer
 	done chan struct{}
 	exit error // set before done is closed
+}
+
+// ended is why the daemon ended.
+func (m *daemonMount) ended() error {
+	if m.exit == nil {
+		return errors.New("without an error")
+	}
+	return m.exit
 }
 
 func (m *daemonMount) Unmount() error {

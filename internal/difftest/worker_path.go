@@ -1,6 +1,7 @@
 package difftest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -195,7 +196,7 @@ func callReadAll(_ *worker, op Op) (string, error) {
 
 func callExec(_ *worker, op Op) (string, error) {
 	out, err := exec.Command("./"+op.Path, strings.Fields(op.Data)...).Output()
-	if _, failed := err.(*exec.ExitError); failed {
+	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
 		return fmt.Sprintf("%v %q", err, out), nil
 	}
 	return fmt.Sprintf("%q", out), err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,6 +26,7 @@ const opTimeout = 30 * time.Second
 // Workers are the processes that act on one target at a time.
 type Workers struct {
 	procs []*workerProc
+	bad   atomic.Bool // one is gone or hangs
 }
 
 type workerProc struct {
@@ -106,9 +108,20 @@ func (w *Workers) Stop() error {
 	return errors.Join(errs...)
 }
 
+// Well tells that all workers have answered so far.
+func (w *Workers) Well() bool { return !w.bad.Load() }
+
 // Do runs one operation in its worker. An error means that the worker is gone
 // or hangs, which is not something an operation may do.
 func (w *Workers) Do(op Op) (Result, error) {
+	res, err := w.do(op)
+	if err != nil {
+		w.bad.Store(true)
+	}
+	return res, err
+}
+
+func (w *Workers) do(op Op) (Result, error) {
 	if op.Proc < 0 || op.Proc >= len(w.procs) {
 		return Result{}, fmt.Errorf("operation %s: no worker %d", op, op.Proc)
 	}
