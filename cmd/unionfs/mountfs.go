@@ -90,6 +90,7 @@ func (d *daemon) mount() error {
 	if err != nil {
 		return errors.Join(err, d.filesystem.Close())
 	}
+	d.tuneBDI(d.plan.mountpoint)
 	return nil
 }
 
