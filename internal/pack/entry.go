@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -213,9 +214,9 @@ func (w *walker) header(path string, o stack.Object) (*tar.Header, uint32, error
 		return nil, 0, err
 	}
 	if override != nil {
-		h.Uid, h.Gid, h.Mode = int(override.uid), int(override.gid), int64(override.mode)
-		if override.typ != 0 {
-			typ, rdev = override.typ, override.rdev
+		h.Uid, h.Gid, h.Mode = int(override.UID), int(override.GID), int64(override.Mode)
+		if override.Type != 0 {
+			typ, rdev = override.Type, override.Rdev
 		}
 	}
 	if typ == unix.S_IFCHR || typ == unix.S_IFBLK {
@@ -223,6 +224,11 @@ func (w *walker) header(path string, o stack.Object) (*tar.Header, uint32, error
 	}
 	if typ == unix.S_IFLNK {
 		h.Mode = 0o777
+		if override == nil && w.opt.OverrideStat && a.UID != 0 && int(a.UID) == os.Geteuid() {
+			// A symlink can hold no attribute: what a plain user made is root's,
+			// as the mount shows it.
+			h.Uid, h.Gid = 0, 0
+		}
 	}
 	if len(xattrs) > 0 {
 		h.PAXRecords = make(map[string]string, len(xattrs))

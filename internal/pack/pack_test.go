@@ -389,13 +389,13 @@ func TestAFileWhoseIdentityChangedIsLookedUpAgain(t *testing.T) {
 }
 
 func TestOverrideStatValues(t *testing.T) {
-	for in, want := range map[string]override{
-		"0:0:0755":             {mode: 0o755},
-		"1:2:40755:dir":        {uid: 1, gid: 2, mode: 0o755, typ: unix.S_IFDIR},
-		"1:2:0644:file":        {uid: 1, gid: 2, mode: 0o644, typ: unix.S_IFREG},
-		"0:0:0666:char-1-3":    {mode: 0o666, typ: unix.S_IFCHR, rdev: unix.Mkdev(1, 3)},
-		"0:6:0660:block-259-7": {gid: 6, mode: 0o660, typ: unix.S_IFBLK, rdev: unix.Mkdev(259, 7)},
-		"0:0:0600:pipe":        {mode: 0o600, typ: unix.S_IFIFO},
+	for in, want := range map[string]whiteout.Override{
+		"0:0:0755":             {Mode: 0o755},
+		"1:2:40755:dir":        {UID: 1, GID: 2, Mode: 0o755, Type: unix.S_IFDIR},
+		"1:2:0644:file":        {UID: 1, GID: 2, Mode: 0o644, Type: unix.S_IFREG},
+		"0:0:0666:char-1-3":    {Mode: 0o666, Type: unix.S_IFCHR, Rdev: unix.Mkdev(1, 3)},
+		"0:6:0660:block-259-7": {GID: 6, Mode: 0o660, Type: unix.S_IFBLK, Rdev: unix.Mkdev(259, 7)},
+		"0:0:0600:pipe":        {Mode: 0o600, Type: unix.S_IFIFO},
 	} {
 		got, err := parseOverride(in)
 		if err != nil || *got != want {
@@ -407,7 +407,7 @@ func TestOverrideStatValues(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	if whiteout.IsMark(overrideStat) {
+	if whiteout.IsMark(whiteout.OverrideContainers) {
 		t.Error("override_stat is taken for a mark and never read")
 	}
 }

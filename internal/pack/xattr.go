@@ -12,11 +12,8 @@ import (
 )
 
 const (
-	attrCaps           = "security.capability"
-	overridePrefix     = "user.containers.override_"
-	overrideStat       = "user.containers.override_stat"
-	overrideStatLegacy = "user.fuseoverlayfs.override_stat"
-	overrideStatRoot   = "security.fuseoverlayfs.override_stat"
+	attrCaps       = "security.capability"
+	overridePrefix = whiteout.OverridePrefix
 )
 
 // dropped are the attributes that belong to the machine, not to the file.
@@ -27,13 +24,13 @@ var dropped = map[string]bool{
 
 // xattrs reads the attributes of an object as they belong in a layer. override
 // is what a rootless tool remembered about the object, where that counts.
-func (w *walker) xattrs(path string, o stack.Object) (map[string]string, *override, error) {
+func (w *walker) xattrs(path string, o stack.Object) (map[string]string, *whiteout.Override, error) {
 	names, err := o.Xattrs()
 	if err != nil || len(names) == 0 {
 		return nil, nil, err
 	}
 	var out map[string]string
-	var ov *override
+	var ov *whiteout.Override
 	for _, stored := range names {
 		name, kind := w.classify(stored)
 		if kind == attrDrop {
@@ -89,7 +86,7 @@ const (
 // classify tells what becomes of a stored attribute, and its name in a layer.
 func (w *walker) classify(stored string) (string, attrKind) {
 	switch {
-	case stored == overrideStat, stored == overrideStatLegacy, stored == overrideStatRoot:
+	case whiteout.IsOverride(stored):
 		return "", attrOverride
 	case dropped[stored], whiteout.IsMark(stored):
 		return "", attrDrop
