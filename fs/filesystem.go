@@ -48,6 +48,8 @@ type FS struct {
 
 	gate   sync.RWMutex // held shared by everything that changes the upper
 	frozen atomic.Bool
+	// freezing counts freezes, from before they take the gate until they end.
+	freezing atomic.Int32
 
 	copyMu  sync.Mutex
 	copying map[*node]*copyCall // copy-ups under way; guarded by copyMu
@@ -278,7 +280,9 @@ func (f *FS) Freeze(ctx context.Context) error {
 		return fmt.Errorf("hold writes back: with io=passthrough the kernel does not ask before it writes: %w", unix.EOPNOTSUPP)
 	}
 	locked := make(chan struct{})
+	f.freezing.Add(1)
 	go func() {
+		f.notify.quiesce()
 		f.gate.Lock()
 		close(locked)
 	}()
@@ -290,6 +294,7 @@ func (f *FS) Freeze(ctx context.Context) error {
 		go func() {
 			<-locked
 			f.gate.Unlock()
+			f.freezing.Add(-1)
 		}()
 		return ctx.Err()
 	}
@@ -299,6 +304,7 @@ func (f *FS) Freeze(ctx context.Context) error {
 func (f *FS) Thaw() {
 	if f.frozen.CompareAndSwap(true, false) {
 		f.gate.Unlock()
+		f.freezing.Add(-1)
 	}
 }
 

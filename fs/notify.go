@@ -24,6 +24,13 @@ func (t *notifier) start(via transport) { t.transport.Store(&via) }
 // stop ends that, when the mount is gone.
 func (t *notifier) stop() { t.transport.Store(nil) }
 
+// quiesce waits for requests that may hinder a freeze.
+func (t *notifier) quiesce() {
+	if via := t.transport.Load(); via != nil {
+		(*via).quiesce()
+	}
+}
+
 // describe tells what carries the requests, and why; both empty while not
 // mounted.
 func (t *notifier) describe() (kind Transport, why string) {

@@ -10,6 +10,7 @@ import (
 // The transports that can register backing files.
 var (
 	_ backer = (*dev)(nil)
+	_ backer = (*uring)(nil)
 	_ backer = (*goFuse)(nil)
 )
 

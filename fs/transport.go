@@ -19,6 +19,7 @@ type Transport string
 // The transports of the transport= option.
 const (
 	TransportAuto   Transport = "auto"   // pick by what measuring showed to be faster
+	TransportUring  Transport = "uring"  // FUSE over io_uring, where the kernel has it enabled
 	TransportDev    Transport = "dev"    // our own loop over /dev/fuse
 	TransportGoFuse Transport = "gofuse" // the loop of go-fuse
 )
@@ -66,6 +67,8 @@ type transport interface {
 	invalInode(id uint64, off, length int64) error
 	// invalEntry drops a cached name.
 	invalEntry(parent uint64, name string) error
+	// quiesce waits, before a freeze, for requests that may hinder it.
+	quiesce()
 	// kind tells what it is and, in words, why it was chosen.
 	kind() (Transport, string)
 }
@@ -75,6 +78,8 @@ type transport interface {
 // that will answer the others.
 func (f *FS) newTransport(fd int, m *MountOptions) (transport, error) {
 	switch m.Transport {
+	case TransportUring:
+		return f.newUring(fd, m, "asked for by transport=uring")
 	case TransportDev:
 		return f.newDev(fd, m, "asked for by transport=dev")
 	case TransportGoFuse:
@@ -83,7 +88,7 @@ func (f *FS) newTransport(fd int, m *MountOptions) (transport, error) {
 		return f.newDev(fd, m, "the fastest wherever it was measured")
 	}
 	_ = sys.Close(fd)
-	return nil, fmt.Errorf("transport %q: not one of auto, dev, gofuse: %w", m.Transport, unix.EINVAL)
+	return nil, fmt.Errorf("transport %q: not one of auto, uring, dev, gofuse: %w", m.Transport, unix.EINVAL)
 }
 
 // goFuse is the transport of go-fuse.
@@ -102,6 +107,8 @@ func (f *FS) newGoFuse(fd int, m *MountOptions, why string) (transport, error) {
 }
 
 func (g *goFuse) serve() { g.server.Serve() }
+
+func (g *goFuse) quiesce() {}
 
 func (g *goFuse) kind() (Transport, string) { return TransportGoFuse, g.why }
 

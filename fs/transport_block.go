@@ -17,8 +17,9 @@ const (
 )
 
 // mayBlock guesses, from memory alone, whether a request may take long: it waits
-// for the disk, copies much, or waits for a thaw. A wrong guess costs time, see
-// crew.
+// for the disk, copies much, or waits for a thaw. A wrong guess costs time, but
+// for the last reason, which must not be missed: every request that goes through
+// FS.gate is here (see uring).
 func (f *FS) mayBlock(req []byte) bool {
 	h := sys.View[fuse.InHeader](req)
 	if h == nil {
@@ -31,15 +32,19 @@ func (f *FS) mayBlock(req []byte) bool {
 		in := sys.View[fuse.ReadIn](req)
 		return in != nil && in.Size >= bigData
 	case codeWrite:
-		return f.frozen.Load() || len(req) >= bigData || f.bigCopyUp(h.NodeId)
+		return f.freezing.Load() > 0 || len(req) >= bigData || f.bigCopyUp(h.NodeId)
 	case codeSetattr:
-		return f.frozen.Load() || f.bigCopyUp(h.NodeId)
+		return f.freezing.Load() > 0 || f.bigCopyUp(h.NodeId)
+	case codeOpen:
+		in := sys.View[fuse.OpenIn](req)
+		return in != nil && in.Flags&(unix.O_ACCMODE|unix.O_TRUNC) != 0 &&
+			(f.freezing.Load() > 0 || f.bigCopyUp(h.NodeId))
 	case codeLink:
 		in := sys.View[fuse.LinkIn](req)
-		return f.frozen.Load() || in != nil && f.bigCopyUp(in.Oldnodeid)
+		return f.freezing.Load() > 0 || in != nil && f.bigCopyUp(in.Oldnodeid)
 	case codeSymlink, codeMknod, codeMkdir, codeUnlink, codeRmdir, codeRename, codeRename2, codeCreate,
-		codeTmpfile, codeSetxattr, codeRemovexattr:
-		return f.frozen.Load()
+		codeTmpfile, codeSetxattr, codeRemovexattr, codeIoctl:
+		return f.freezing.Load() > 0
 	}
 	return false
 }

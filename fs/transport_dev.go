@@ -21,7 +21,20 @@ type dev struct {
 }
 
 func (f *FS) newDev(fd int, m *MountOptions, why string) (transport, error) {
-	d := &dev{f: f, proto: newProtocol(f, m, 0), fuse: newFuseDevice(fd), why: why}
+	d, err := f.openDev(fd, m, 0, why)
+	if err != nil {
+		return nil, err
+	}
+	if !d.fuse.canPoll() {
+		d.why += "; it cannot spin: the device cannot be cloned"
+	}
+	return d, nil
+}
+
+// openDev takes over fd and answers the kernel's first request; caps are asked
+// for besides the usual ones.
+func (f *FS) openDev(fd int, m *MountOptions, caps uint64, why string) (*dev, error) {
+	d := &dev{f: f, proto: newProtocol(f, m, caps), fuse: newFuseDevice(fd), why: why}
 	if err := d.proto.init(d.fuse); err != nil {
 		d.fuse.close()
 		return nil, err
@@ -32,9 +45,6 @@ func (f *FS) newDev(fd int, m *MountOptions, why string) (transport, error) {
 	d.crew.fail = func(err error) { f.log.Error("cannot read requests any more", "err", err) }
 	d.crew.maxHelpers = int32(min(cpus()-1, maxHelpers))
 	d.crew.spin = newSpinner(m.Spin, cpus())
-	if !d.fuse.canPoll() {
-		d.why += "; it cannot spin: the device cannot be cloned"
-	}
 	return d, nil
 }
 
@@ -45,6 +55,9 @@ func (d *dev) serve() {
 	d.crew.run()
 	d.fuse.close()
 }
+
+// quiesce has nothing to wait for, see crew.
+func (d *dev) quiesce() {}
 
 func (d *dev) kind() (Transport, string) { return TransportDev, d.why }
 
@@ -156,6 +169,9 @@ func (p *protocol) init(d *fuseDevice) error {
 		}
 		out := make([]byte, 4096)
 		size := p.serve(in[:n], out)
+		if o := sys.View[fuse.InitOut](out[outHeader:size]); o != nil {
+			p.agreed = o.Flags64()
+		}
 		if err := d.reply(from, out[:size]); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}

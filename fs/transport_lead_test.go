@@ -27,7 +27,7 @@ func (d *fakeDevice) canPoll() bool { return d.poll }
 
 func (d *fakeDevice) read(buf []byte, wait bool) (n, from int, err error) {
 	var id uint64
-	ok := true
+	var ok bool
 	if wait {
 		now := d.waiting.Add(1)
 		for {

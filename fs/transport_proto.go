@@ -22,6 +22,7 @@ const (
 	codeRmdir         = 11
 	codeRename        = 12
 	codeLink          = 13
+	codeOpen          = 14
 	codeRead          = 15
 	codeWrite         = 16
 	codeStatfs        = 17
@@ -32,6 +33,7 @@ const (
 	codeFsyncdir      = 30
 	codeCreate        = 35
 	codeInterrupt     = 36
+	codeIoctl         = 39
 	codeBatchForget   = 42
 	codeFallocate     = 43
 	codeRename2       = 45
@@ -52,6 +54,8 @@ type protocol struct {
 	raw   *raw
 	other *fuse.ProtocolServer
 	plain bool // leave all to go-fuse, which prints them
+
+	agreed uint64 // what both sides can do (fuse.CAP_...); set by init
 }
 
 // newProtocol makes the protocol of a mount; caps are asked for besides those of

@@ -32,13 +32,12 @@ const daemonEnv = "UNIONFS_TEST_DAEMON"
 
 // mountedFS is a mount served by another process.
 type mountedFS struct {
-	t      *testing.T
-	dir    string // holds lower, upper, work and mnt
-	mnt    string
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Reader
-	killed bool
+	t   *testing.T
+	dir string // holds lower, upper, work and mnt
+	mnt string
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
 }
 
 // startDaemon mounts dir/lower and dir/upper on dir/mnt.
@@ -223,8 +222,11 @@ func eachTransport(t *testing.T, test func(t *testing.T, m *mountedFS)) {
 	for _, c := range []struct {
 		transport Transport
 		spin      string
-	}{{TransportGoFuse, "auto"}, {TransportDev, "auto"}, {TransportDev, "off"}, {TransportDev, "200"}} {
+	}{{TransportGoFuse, "auto"}, {TransportDev, "auto"}, {TransportDev, "off"}, {TransportDev, "200"}, {TransportUring, "auto"}} {
 		t.Run(fmt.Sprintf("%s-%s", c.transport, c.spin), func(t *testing.T) {
+			if c.transport == TransportUring && !uringEnabled() {
+				t.Skip("the kernel has FUSE over io_uring switched off (fuse.enable_uring)")
+			}
 			test(t, startDaemon(t, c.transport, c.spin))
 		})
 	}

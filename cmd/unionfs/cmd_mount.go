@@ -47,7 +47,7 @@ Instead of SOURCE and --upper the options of the kernel's overlayfs may be used:
 Other options: redirect_dir=on|off|follow (default on), metacopy=on|off (off),
   index=on|off (on), xino=on|auto|off (inode numbers are always unique),
   userxattr, volatile, noacl, io=auto|cached|passthrough, ro, fsname=NAME, debug,
-  transport=auto|dev|gofuse, spin=auto|off|MICROSECONDS (how long the daemon
+  transport=auto|uring|dev|gofuse, spin=auto|off|MICROSECONDS (how long the daemon
   looks out for the next request before it sleeps),
   allow_other, default_permissions (both default for root), and nosuid, nodev,
   noexec, noatime and their opposites.

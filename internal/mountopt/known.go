@@ -27,7 +27,7 @@ var handlers = map[string]handler{
 	"index":               onOff(func(p *parser) **bool { return &p.Index }),
 	"xino":                oneOf(func(p *parser) *string { return &p.Xino }, "on", "auto", "off"),
 	"io":                  oneOf(func(p *parser) *string { return &p.IO }, "auto", "cached", "passthrough"),
-	"transport":           oneOf(func(p *parser) *string { return &p.Transport }, "auto", "dev", "gofuse"),
+	"transport":           oneOf(func(p *parser) *string { return &p.Transport }, "auto", "uring", "dev", "gofuse"),
 	"spin":                (*parser).spin,
 	"writeback":           (*parser).writeback,
 	"userxattr":           flag(func(p *parser) { p.UserXattr = true }),

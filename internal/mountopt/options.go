@@ -34,7 +34,7 @@ type Options struct {
 	ReadOnly  bool // ro given, and no rw after it
 	NoACL     bool
 	IO        string // auto, cached or passthrough
-	Transport string // auto, dev or gofuse
+	Transport string // auto, uring, dev or gofuse
 	Spin      string // auto, off or microseconds
 	Writeback *bool
 	Debug     bool
