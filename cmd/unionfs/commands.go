@@ -45,6 +45,7 @@ func commands() []*command {
 		newCommitCommand(),
 		newImageCommand(),
 		newBenchCommand(),
+		newDoctorCommand(),
 		newVersionCommand(),
 		newDemoImageCommand(),
 	}
