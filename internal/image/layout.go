@@ -28,7 +28,8 @@ var (
 // Layout is an OCI image layout that is read. Its methods may be called
 // concurrently.
 type Layout struct {
-	root string
+	root    string
+	archive *archive // the layout is in a tar, not in a directory
 }
 
 // OpenLayout opens the image layout in the directory dir, made by any tool.
@@ -38,21 +39,29 @@ func OpenLayout(dir string) (*Layout, error) {
 		return nil, err
 	}
 	l := &Layout{root: abs}
-	b, err := l.readFile("oci-layout")
+	if err := l.check(dir); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// check makes sure that a layout is one; dir is its name in messages.
+func (l *Layout) check(dir string) error {
+	b, err := l.readFile(ispec.ImageLayoutFile)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("open image layout %s: there is no oci-layout file in it: %w", dir, err)
+			return fmt.Errorf("open image layout %s: there is no oci-layout file in it: %w", dir, err)
 		}
-		return nil, fmt.Errorf("open image layout %s: %w", dir, err)
+		return fmt.Errorf("open image layout %s: %w", dir, err)
 	}
 	var v ispec.ImageLayout
 	if err := json.Unmarshal(b, &v); err != nil {
-		return nil, fmt.Errorf("open image layout %s: read oci-layout: %w", dir, err)
+		return fmt.Errorf("open image layout %s: read oci-layout: %w", dir, err)
 	}
 	if v.Version != ispec.ImageLayoutVersion {
-		return nil, fmt.Errorf("open image layout %s: its version is %q; only %s is known", dir, v.Version, ispec.ImageLayoutVersion)
+		return fmt.Errorf("open image layout %s: its version is %q; only %s is known", dir, v.Version, ispec.ImageLayoutVersion)
 	}
-	return l, nil
+	return nil
 }
 
 // Root is the directory of the layout, absolute.
@@ -64,6 +73,9 @@ func (l *Layout) path(elem ...string) string {
 
 // readFile reads a small file of the layout.
 func (l *Layout) readFile(name string) ([]byte, error) {
+	if l.archive != nil {
+		return l.archive.read(name)
+	}
 	f, err := openRegular(l.path(name))
 	if err != nil {
 		return nil, err
@@ -142,20 +154,37 @@ func (l *Layout) Blob(d ispec.Descriptor) (io.ReadCloser, error) {
 	if err := checkDescriptor(d); err != nil {
 		return nil, err
 	}
-	path, err := l.BlobPath(d.Digest)
-	if err != nil {
-		return nil, err
-	}
-	f, err := openRegular(path)
+	f, err := l.openBlob(d)
 	if err != nil {
 		return nil, fmt.Errorf("open blob: %w", err)
 	}
 	return &verifier{f: f, want: d, v: d.Digest.Verifier()}, nil
 }
 
+// openBlob opens a blob without checks.
+func (l *Layout) openBlob(d ispec.Descriptor) (io.ReadCloser, error) {
+	if l.archive != nil {
+		r, err := l.archive.open(blobName(d.Digest))
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(r), nil
+	}
+	path, err := l.BlobPath(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return openRegular(path)
+}
+
+// blobName is the name of a blob in a layout.
+func blobName(d digest.Digest) string {
+	return ispec.ImageBlobsDir + "/" + d.Algorithm().String() + "/" + d.Encoded()
+}
+
 // verifier checks a blob while it is read.
 type verifier struct {
-	f    *os.File
+	f    io.ReadCloser
 	want ispec.Descriptor
 	v    digest.Verifier
 	n    int64
