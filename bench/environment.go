@@ -61,8 +61,8 @@ func readEnvironment(opts Options, dir string) Environment {
 	return env
 }
 
-// versionOf asks a program for its version: the last word of the line that names
-// the program, else of the first line.
+// versionOf asks a program for its version: the first word with a digit in front
+// on the line that names the program, else on the first line.
 func versionOf(program, name string) string {
 	out, err := exec.Command(program, "--version").CombinedOutput()
 	if err != nil {
@@ -74,11 +74,12 @@ func versionOf(program, name string) string {
 			line = l
 		}
 	}
-	words := strings.Fields(line)
-	if len(words) == 0 {
-		return ""
+	for _, word := range strings.Fields(line) {
+		if number := strings.TrimPrefix(word, "v"); number != "" && number[0] >= '0' && number[0] <= '9' {
+			return word
+		}
 	}
-	return words[len(words)-1]
+	return ""
 }
 
 func cpuModel() string {
