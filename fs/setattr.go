@@ -85,8 +85,8 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 	said := in.Valid &^ (fuse.FATTR_FH | fuse.FATTR_LOCKOWNER)
 	write := said == 0
 	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || write || said == fuse.FATTR_CTIME
-	if said == fuse.FATTR_CTIME {
-		if err := mayDropSetID(p, in.Uid); err != nil {
+	if said == fuse.FATTR_CTIME || write {
+		if err := mayDropSetID(p, &in.Caller, write); err != nil {
 			return err
 		}
 	}
@@ -111,7 +111,7 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 		}
 	}
 	if kill && !n.isDir() {
-		if err := f.killPriv(n, p, setMode || write && in.Uid == 0, &in.Caller); err != nil {
+		if err := f.killPriv(n, p, setMode || write && in.Caller.Uid == 0, &in.Caller); err != nil {
 			return err
 		}
 	}
@@ -128,18 +128,23 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 	return sys.Utimensat(p.fd, p.name, &ts)
 }
 
-// mayDropSetID refuses a chown that changes nothing but would drop set-id bits
-// of somebody else's file (fs/attr.c:setattr_prepare, after notify_change has
-// made a change of mode of it).
-func mayDropSetID(p place, uid uint32) error {
+// mayDropSetID refuses to drop the set-id bits of somebody else's file for a
+// chown that changes nothing (fs/attr.c:setattr_prepare, after notify_change has
+// made a change of mode of it). Where it may be a write as well, whoever can
+// write the file may.
+func mayDropSetID(p place, who *fuse.Caller, write bool) error {
 	var st unix.Statx_t
 	if err := sys.Statx(p.fd, p.name, &st); err != nil {
 		return err
 	}
-	if uid != 0 && uid != st.Uid && st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
-		return unix.EPERM
+	a := stack.AttrOf(&st)
+	if who.Uid == 0 || who.Uid == a.UID || a.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
+		return nil
 	}
-	return nil
+	if write && (a.Mode&unix.S_IWOTH != 0 || a.Mode&unix.S_IWGRP != 0 && inGroup(who, a.GID)) {
+		return nil
+	}
+	return unix.EPERM
 }
 
 // killPriv drops set-user-ID, set-group-ID and file capabilities, as writing,
