@@ -182,7 +182,10 @@ func (f *FS) fallocate(n *node, in *fuse.FallocateIn) error {
 		return err
 	}
 	defer done()
-	return sys.Fallocate(fd, in.Mode, int64(in.Offset), int64(in.Length))
+	if err := sys.Fallocate(fd, in.Mode, int64(in.Offset), int64(in.Length)); err != nil || !f.writeback.Load() {
+		return err
+	}
+	return n.keepMtime(fd)
 }
 
 // withData calls fn with a descriptor of n's current data; ok is false where the
@@ -259,6 +262,9 @@ func (f *FS) copyFileRange(src, dst *node, in *fuse.CopyFileRangeIn) (n uint32, 
 	})
 	if !ok || err == unix.EXDEV || err == unix.EINVAL && src != dst {
 		return 0, unix.EOPNOTSUPP
+	}
+	if err == nil && f.writeback.Load() {
+		err = dst.keepMtime(out)
 	}
 	return n, err
 }
