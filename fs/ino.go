@@ -89,7 +89,7 @@ func (f *FS) learnLayers() {
 		if sys.Fstatfs(d.RootFD(), &st) != nil {
 			continue
 		}
-		o := originFS{a.Dev, int64(st.Type), sys.FSUUID(d.RootFD())}
+		o := originFS{a.Dev, st.Type, sys.FSUUID(d.RootFD())}
 		if !containsOrigin(f.origins, o.dev) {
 			f.origins = append(f.origins, o)
 		}

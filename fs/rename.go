@@ -7,9 +7,6 @@ import (
 	"github.com/unionfs-go/unionfs/whiteout"
 )
 
-// markImpure and maxRedirect are short names of what renames write.
-const markImpure = whiteout.Impure
-
 // maxRedirect bounds an absolute redirect in bytes; a rename that would need a
 // longer one fails with EXDEV, as a rename without redirects does.
 const maxRedirect = 2048

@@ -281,7 +281,7 @@ func TestAttrOf(t *testing.T) {
 	must(t, err)
 	a := e.Top().Object.Attr()
 	if a.Dev != st.Dev || a.Ino != st.Ino || a.Size != 5 || a.Mode != st.Mode || a.UID != st.Uid || a.GID != st.Gid ||
-		uint64(a.Nlink) != uint64(st.Nlink) || a.Blocks != uint64(st.Blocks) {
+		int64(a.Nlink) != int64(st.Nlink) || a.Blocks != uint64(st.Blocks) {
 		t.Errorf("attributes %+v, stat says %+v", a, st)
 	}
 	if a.Atime != (Time{-1, 5}) || a.Mtime != (Time{-86400, 999999999}) || a.Ctime != (Time{st.Ctim.Sec, uint32(st.Ctim.Nsec)}) {

@@ -113,7 +113,7 @@ func compareOrigin(t *testing.T, base string, l *DirLayer, name string) {
 	}
 	var fs unix.Statfs_t
 	must(t, sys.Fstatfs(l.RootFD(), &fs))
-	if ino, ok := HandleIno(h, int64(fs.Type)); !ok || ino != o.Attr().Ino {
+	if ino, ok := HandleIno(h, fs.Type); !ok || ino != o.Attr().Ino {
 		t.Errorf("handle %x of %s speaks of inode %d, %v, want %d", h, name, ino, ok, o.Attr().Ino)
 	}
 }

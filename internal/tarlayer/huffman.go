@@ -54,7 +54,7 @@ func (h *huffman) build(primary uint, lengths []uint8, meaning []uint32) error {
 		next[l] = code
 		code += count[l]
 	}
-	if longest > 0 && code != 1<<longest && !(code == 1 && longest == 1) {
+	if longest > 0 && code != 1<<longest && (code != 1 || longest != 1) {
 		return errDeflate
 	}
 	h.primary = primary
