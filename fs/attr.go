@@ -45,6 +45,7 @@ func (f *FS) attrLocked(n *node) (a stack.Attr, err error) {
 		a = n.lower[0].Object.Attr()
 	}
 	f.unionAttr(n, &a)
+	f.own.show(n.over.Load(), &a)
 	return a, nil
 }
 

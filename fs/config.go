@@ -46,6 +46,8 @@ type Config struct {
 	Volatile bool
 	// NoACL leaves POSIX ACLs to nobody: they are plain attributes.
 	NoACL bool
+	// Ownership says whose the objects are, where the filesystems below do not.
+	Ownership Ownership
 	// IO is the wished I/O mode; empty is IOAuto.
 	IO IOMode
 	// FailPoint stops the daemon at a step of a copy-up, for crash tests (see

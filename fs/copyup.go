@@ -142,6 +142,7 @@ func (f *FS) request(n *node, w want) (*cow.Request, func(), error) {
 		DataLimit: w.size,
 		Volatile:  f.cfg.Volatile,
 	}
+	f.claimCopy(n, r)
 	cleanup := func() {}
 	if err := f.describeLinks(n, o, r); err != nil {
 		return nil, nil, err
@@ -280,6 +281,11 @@ func (f *FS) turnOver(n *node, fd int, name string, r *cow.Request) error {
 			n.ino.Store(f.inoOf(&a)) // a broken hard link is an object of its own
 		}
 		f.nodes.setKeys(n, hardKeys{upper: st.Ino})
+	}
+	if f.own.remembers() {
+		if over, native := f.copyOver(n); !native {
+			n.over.Store(over)
+		}
 	}
 	state := fullUpper
 	if r.Metacopy {

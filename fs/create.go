@@ -16,6 +16,7 @@ type newObject struct {
 	rdev   uint64
 	target string // of a symlink
 	owner  fuse.Owner
+	over   *whiteout.Override // what is to be remembered of it, see claim
 }
 
 // create makes a new object under a name that the union does not show, and
@@ -50,6 +51,9 @@ func (f *FS) create(dir *node, name string, o *newObject) (*node, stack.Attr, er
 	}
 	defer f.leave(p)
 	acl, err := f.defaultACL(dir, p)
+	if err == nil {
+		err = f.claim(dir, o)
+	}
 	if err != nil {
 		return nil, none, err
 	}
@@ -72,7 +76,7 @@ func (f *FS) create(dir *node, name string, o *newObject) (*node, stack.Attr, er
 		// (ovl_create_upper), and may fail.
 		opaque = f.cfg.Namespace.SetOpaque(p.fd, name) == nil
 	}
-	return f.newUpper(dir, p, name, acl != nil, opaque)
+	return f.newUpper(dir, p, name, o, acl != nil, opaque)
 }
 
 // ownsLayers tells whether the options say that layers are never changed by
@@ -145,9 +149,20 @@ func (f *FS) createInPlace(dir place, name string, o *newObject, hasACL bool) er
 	if !hasACL {
 		mode &^= o.umask & 0o777 // with a default ACL the filesystem applies that instead
 	}
-	return sys.AsCaller(o.owner.Uid, o.owner.Gid, func() error {
+	err := sys.AsCaller(o.owner.Uid, o.owner.Gid, func() error {
 		return makeObject(dir.fd, name, mode, o)
 	})
+	if err != nil || o.over == nil {
+		return err
+	}
+	if err = f.rememberNew(dir.fd, name, o); err != nil {
+		flags := 0
+		if mode&unix.S_IFMT == unix.S_IFDIR {
+			flags = unix.AT_REMOVEDIR
+		}
+		_ = sys.Unlinkat(dir.fd, name, flags) // the error to report is the first one
+	}
+	return err
 }
 
 func makeObject(dirfd int, name string, mode uint32, o *newObject) error {
@@ -172,6 +187,9 @@ func (f *FS) createOver(dir *node, p place, name string, o *newObject, acl []byt
 		return err
 	}
 	err := f.dressTemp(p, temp, o, acl)
+	if err == nil {
+		err = f.rememberNew(wfd, temp, o)
+	}
 	if err == nil {
 		if o.mode&unix.S_IFMT == unix.S_IFDIR {
 			// A directory cannot replace a file: swap, then drop the whiteout.
@@ -243,13 +261,15 @@ func (f *FS) dressTemp(p place, temp string, o *newObject, acl []byte) error {
 // newUpper makes the node of an object that was just made in the upper.
 //
 // Preconditions: f.treeMu is held; dir.mu is held for writing.
-func (f *FS) newUpper(dir *node, p place, name string, hasACL, opaque bool) (*node, stack.Attr, error) {
+func (f *FS) newUpper(dir *node, p place, name string, o *newObject, hasACL, opaque bool) (*node, stack.Attr, error) {
 	var st unix.Statx_t
 	if err := sys.Statx(p.fd, name, &st); err != nil {
 		return nil, stack.Attr{}, err
 	}
 	a := stack.AttrOf(&st)
+	f.own.show(o.over, &a)
 	n := f.newNode(a.Type(), nil, fullUpper)
+	n.over.Store(o.over)
 	n.ino.Store(f.inoOf(&a))
 	n.maybeXat.Store(hasACL)
 	if opaque {
@@ -429,6 +449,9 @@ func (f *FS) tmpfile(dir *node, o *newObject) (*node, stack.Attr, error) {
 	if err != nil {
 		return nil, none, err
 	}
+	if err := f.claim(dir, o); err != nil {
+		return nil, none, err
+	}
 	mode := o.mode & 0o7777
 	if acl == nil {
 		mode &^= o.umask & 0o777
@@ -442,12 +465,17 @@ func (f *FS) tmpfile(dir *node, o *newObject) (*node, stack.Attr, error) {
 		return nil, none, err
 	}
 	var st unix.Statx_t
-	if err := sys.Statx(fd, "", &st); err != nil {
+	if err = f.rememberNew(fd, "", o); err == nil {
+		err = sys.Statx(fd, "", &st)
+	}
+	if err != nil {
 		_ = sys.Close(fd)
 		return nil, none, err
 	}
 	a := stack.AttrOf(&st)
+	f.own.show(o.over, &a)
 	n := f.newNode(unix.S_IFREG, nil, fullUpper)
+	n.over.Store(o.over)
 	n.ino.Store(f.inoOf(&a))
 	n.maybeXat.Store(acl != nil)
 	n.orphan = int32(fd) + 1

@@ -21,6 +21,7 @@ import (
 // ended with Close.
 type FS struct {
 	cfg    Config
+	own    *ownership // nil: owners and modes are as on disk; immutable
 	log    *slog.Logger
 	lowers *stack.Stack // the read-only layers; immutable
 
@@ -83,6 +84,7 @@ func New(cfg Config) (f *FS, err error) {
 			_ = f.Close()
 		}
 	}()
+	f.own = newOwnership(cfg.Ownership)
 	if len(cfg.Lowers) > stack.MaxLayers {
 		return f, fmt.Errorf("%d layers: at most %d can be stacked: %w", len(cfg.Lowers), stack.MaxLayers, unix.E2BIG)
 	}
@@ -238,6 +240,9 @@ func (f *FS) makeRoot() error {
 			return fmt.Errorf("read marks of upper %s: %w", f.cfg.Upper, err)
 		}
 		f.root.dir.impure, f.root.dir.opacity = m.HasImpure, m.Opacity
+	}
+	if f.own.remembers() {
+		f.recallRoot(lower)
 	}
 	f.nodes.ref(f.root)
 	if len(lower) > 0 {

@@ -66,6 +66,9 @@ func (f *FS) linkedNode(dir *node, name string, r *resolved) (*node, error) {
 	n.hard = hard
 	if hard != nil && hard.indexed {
 		n.maybeXat.Store(true) // the copy in the index was not asked
+		if f.own.remembers() {
+			n.over.Store(f.own.loadAt(unix.S_IFREG, f.indexFD, hard.name))
+		}
 	}
 	n.addLinkLocked(l)
 	f.nodes.setKeys(n, keys)

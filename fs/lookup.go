@@ -13,11 +13,12 @@ const maxName = 255
 
 // resolved is what the layers say about one name of one directory.
 type resolved struct {
-	inUpper  bool           // the upper holds the object
-	whiteout bool           // the upper holds a whiteout; nothing else is set
-	attr     stack.Attr     // of the visible object
-	marks    whiteout.Marks // of the upper's object
-	lower    []stack.Real   // objects below that take part
+	inUpper  bool               // the upper holds the object
+	whiteout bool               // the upper holds a whiteout; nothing else is set
+	attr     stack.Attr         // of the visible object
+	marks    whiteout.Marks     // of the upper's object
+	over     *whiteout.Override // what is remembered of the visible object
+	lower    []stack.Real       // objects below that take part
 }
 
 // visible tells whether the union shows anything under the name.
@@ -48,7 +49,11 @@ func (f *FS) resolve(dir *node, name string) (resolved, error) {
 	}
 	if !r.inUpper && len(r.lower) > 0 {
 		r.attr = r.lower[0].Object.Attr()
+		if o := r.lower[0].Object; f.own.remembers() && o.Marks().HasOverride {
+			r.over = f.own.load(r.attr.Type(), o.Xattr)
+		}
 	}
+	f.own.recall(r.over, &r.attr)
 	return r, nil
 }
 
@@ -86,6 +91,9 @@ func (f *FS) resolveUpper(dir *node, name string, r *resolved, q *stack.Search) 
 		return false, nil
 	}
 	r.inUpper, r.attr = true, a
+	if r.marks.HasOverride && f.own.remembers() {
+		r.over = f.own.loadAt(a.Type(), p.fd, name)
+	}
 	q.Redirect = r.marks.Redirect
 	switch {
 	case a.IsDir():
@@ -192,6 +200,7 @@ func (f *FS) nodeOf(dir *node, name string, r *resolved) (*node, error) {
 // dress gives a new node what was found about it.
 func (f *FS) dress(n, dir *node, name string, r *resolved) {
 	n.ino.Store(f.findIno(dir, name, r))
+	n.over.Store(r.over)
 	n.origin = r.inUpper && r.marks.HasOrigin
 	n.maybeXat.Store(r.marks.HasOther)
 	if !r.inUpper && len(r.lower) > 0 {

@@ -36,7 +36,9 @@ type node struct {
 	ino      atomic.Uint64 // st_ino; changes only when a broken hard link is copied up
 	maybeXat atomic.Bool   // an extended attribute that users see may be stored
 	mtime    atomic.Int64  // last mtime the kernel set, in ns, 0 for none; see write
-	data     dataFiles     // descriptors for reading and writing, by its own locks
+	// over is what is remembered of the object, nil for nothing; see ownership.
+	over atomic.Pointer[whiteout.Override]
+	data dataFiles // descriptors for reading and writing, by its own locks
 
 	mu     sync.RWMutex
 	links  []link    // names in the union; guarded by mu

@@ -163,7 +163,7 @@ func (f *FS) indexOf(dir *node) (*dirIndex, error) {
 		if err != nil {
 			return nil, err
 		}
-		ix.add(e.Name, ino, e.Type)
+		ix.add(e.Name, ino, f.listedType(dir, e))
 	}
 	for _, e := range low {
 		if _, ok := hidden[e.Name]; ok {
@@ -174,7 +174,7 @@ func (f *FS) indexOf(dir *node) (*dirIndex, error) {
 				return nil, err
 			}
 		}
-		ix.add(e.Name, f.inos.number(e.Dev, e.Ino), e.Type)
+		ix.add(e.Name, f.inos.number(e.Dev, e.Ino), f.listedType(dir, e.Dirent))
 	}
 	dir.dir.index = ix
 	return ix, nil
@@ -189,6 +189,18 @@ func (f *FS) lookListed(dir *node, e stack.Dirent) (stack.Dirent, error) {
 	a := reals[0].Object.Attr()
 	e.Ino, e.Dev, e.Type = a.Ino, a.Dev, a.Type()
 	return e, nil
+}
+
+// listedType is the type that a listing tells. Of a regular file that may stand
+// for something else, see ownership, it is unknown as long as nobody has looked.
+func (f *FS) listedType(dir *node, e stack.Dirent) uint32 {
+	if e.Type != unix.S_IFREG || !f.own.remembers() {
+		return e.Type
+	}
+	if c := dir.dir.children[e.Name]; c != nil {
+		return c.typ
+	}
+	return 0
 }
 
 // lowerNames is the set of names that stand in both listings; nil when there

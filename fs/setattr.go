@@ -48,7 +48,7 @@ func (f *FS) setAttr(n *node, in *fuse.SetAttrIn) (stack.Attr, error) {
 	defer f.treeMu.RUnlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	err := f.at(n, func(p place) error { return f.applyAttr(n, p, in, resize) })
+	err := f.at(n, func(p place) error { return f.applyAttr(n, p, in) })
 	if err != nil {
 		return none, err
 	}
@@ -77,7 +77,7 @@ const maxSize = 1<<63 - 1
 // last.
 //
 // Preconditions: n.mu is held for writing; p is n's place.
-func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error {
+func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn) error {
 	// An empty SETATTR comes before a write to a file with capabilities, whoever
 	// writes, or with set-id bits, when the writer may not keep those. With a
 	// ctime (which is only sent with the writeback cache) it is a chown that
@@ -86,7 +86,7 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 	write := said == 0
 	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || write || said == fuse.FATTR_CTIME
 	if said == fuse.FATTR_CTIME || write {
-		if err := mayDropSetID(p, &in.Caller, write); err != nil {
+		if err := f.mayDropSetID(n, p, &in.Caller, write); err != nil {
 			return err
 		}
 	}
@@ -100,13 +100,13 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 		if setGID {
 			g = int(gid)
 		}
-		if err := sys.Chownat(p.fd, p.name, u, g); err != nil {
+		if err := f.chown(n, p, u, g); err != nil {
 			return err
 		}
 	}
 	mode, setMode := in.GetMode()
 	if setMode && n.typ != unix.S_IFLNK {
-		if err := sys.Chmodat(p.fd, p.name, mode); err != nil {
+		if err := f.chmod(n, p, mode); err != nil {
 			return err
 		}
 	}
@@ -132,12 +132,11 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn, resized bool) error
 // chown that changes nothing (fs/attr.c:setattr_prepare, after notify_change has
 // made a change of mode of it). Where it may be a write as well, whoever can
 // write the file may.
-func mayDropSetID(p place, who *fuse.Caller, write bool) error {
-	var st unix.Statx_t
-	if err := sys.Statx(p.fd, p.name, &st); err != nil {
+func (f *FS) mayDropSetID(n *node, p place, who *fuse.Caller, write bool) error {
+	a, err := f.shownAt(n, p)
+	if err != nil {
 		return err
 	}
-	a := stack.AttrOf(&st)
 	if who.Uid == 0 || who.Uid == a.UID || a.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
 		return nil
 	}
@@ -157,7 +156,8 @@ func (f *FS) killPriv(n *node, p place, keepMode bool, who *fuse.Caller) error {
 		return nil
 	}
 	if n.maybeXat.Load() {
-		err := sys.Removexattrat(p.fd, p.name, attrCapability)
+		stored, _ := f.storedXattr(attrCapability)
+		err := sys.Removexattrat(p.fd, p.name, stored)
 		if err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP && err != unix.EPERM {
 			return err
 		}
@@ -165,19 +165,18 @@ func (f *FS) killPriv(n *node, p place, keepMode bool, who *fuse.Caller) error {
 	if keepMode {
 		return nil
 	}
-	var st unix.Statx_t
-	if err := sys.Statx(p.fd, p.name, &st); err != nil {
+	a, err := f.shownAt(n, p)
+	if err != nil {
 		return err
 	}
-	mode := uint32(st.Mode)
 	drop := uint32(unix.S_ISUID)
-	if mode&unix.S_ISGID != 0 && (mode&unix.S_IXGRP != 0 || !inGroup(who, st.Gid)) {
+	if a.Mode&unix.S_ISGID != 0 && (a.Mode&unix.S_IXGRP != 0 || !inGroup(who, a.GID)) {
 		drop |= unix.S_ISGID
 	}
-	if mode&drop == 0 {
+	if a.Mode&drop == 0 {
 		return nil
 	}
-	return sys.Chmodat(p.fd, p.name, mode&^drop&0o7777)
+	return f.chmod(n, p, a.Mode&^drop&0o7777)
 }
 
 // inGroup tells whether the caller may keep set-group-ID on a file of the group

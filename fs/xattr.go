@@ -17,7 +17,10 @@ func (f *FS) getXattr(n *node, attr string, buf []byte) (size int, err error) {
 	if !n.maybeXat.Load() {
 		return 0, unix.ENODATA
 	}
-	attr = f.cfg.Namespace.Escape(attr)
+	attr, ok := f.storedXattr(attr)
+	if !ok {
+		return 0, unix.ENODATA
+	}
 	f.treeMu.RLock()
 	defer f.treeMu.RUnlock()
 	n.mu.RLock()
@@ -61,7 +64,7 @@ func (f *FS) listXattr(n *node, uid uint32, buf []byte) (int, error) {
 	}
 	var list []byte
 	for _, name := range names {
-		shown, ok := f.cfg.Namespace.Unescape(name)
+		shown, ok := f.shownXattr(name)
 		if !ok || uid != 0 && strings.HasPrefix(shown, "trusted.") {
 			continue
 		}
@@ -92,7 +95,7 @@ func (f *FS) setXattr(n *node, in *fuse.SetXAttrIn, attr string, value []byte) e
 			return err
 		}
 		if attr == aclAccessAttr && in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0 {
-			return clearSGID(p)
+			return f.clearSGID(n, p)
 		}
 		return nil
 	})
@@ -124,6 +127,10 @@ func (f *FS) changeXattr(n *node, attr string, fn func(p place, stored string) e
 	if n.typ != unix.S_IFREG && n.typ != unix.S_IFDIR && strings.HasPrefix(attr, "user.") {
 		return unix.EPERM // xattr(7)
 	}
+	stored, ok := f.storedXattr(attr)
+	if !ok {
+		return unix.EPERM // it would change the owner behind everybody's back
+	}
 	if err := f.copyUp(n, wantMeta); err != nil {
 		return err
 	}
@@ -135,18 +142,15 @@ func (f *FS) changeXattr(n *node, attr string, fn func(p place, stored string) e
 	if n.dir != nil && attr == aclDefaultAttr {
 		n.dir.defACL = aclUnknown
 	}
-	return f.at(n, func(p place) error { return fn(p, f.cfg.Namespace.Escape(attr)) })
+	return f.at(n, func(p place) error { return fn(p, stored) })
 }
 
 // clearSGID drops the set-group-ID bit, as setting an access ACL does for a
 // caller outside the group (fs/posix_acl.c:posix_acl_update_mode).
-func clearSGID(p place) error {
-	var st unix.Statx_t
-	if err := sys.Statx(p.fd, p.name, &st); err != nil {
+func (f *FS) clearSGID(n *node, p place) error {
+	a, err := f.shownAt(n, p)
+	if err != nil || a.Mode&unix.S_ISGID == 0 {
 		return err
 	}
-	if uint32(st.Mode)&unix.S_ISGID == 0 {
-		return nil
-	}
-	return sys.Chmodat(p.fd, p.name, uint32(st.Mode)&^unix.S_ISGID&0o7777)
+	return f.chmod(n, p, a.Mode&^unix.S_ISGID&0o7777)
 }

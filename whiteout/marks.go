@@ -29,6 +29,7 @@ type Marks struct {
 	HasCaps     bool   // security.capability is stored
 	HasOther    bool   // attributes that a user of the mount may see
 	HasNlink    bool   // an nlink mark is stored (hardlink index)
+	HasOverride bool   // an attribute that remembers owner and mode is stored
 	XWhiteout   bool   // the whiteout attribute is there
 	Redirect    string // where to look in the layers below; "" is the same name
 }
@@ -88,6 +89,10 @@ func readMarks(dirfd int, name string, isDir bool, ns Namespace, own bool) (Mark
 					return m, err
 				}
 			}
+		case OverrideContainers, OverrideSecurity:
+			m.HasOverride, m.HasOther = true, true
+		case OverrideFuseOverlayfs:
+			m.HasOverride = true // not shown, as all of fuse-overlayfs's
 		case attrCaps:
 			m.HasCaps, m.HasOther = true, true
 		case attrACLAccess, attrACLDefault:

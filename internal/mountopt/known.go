@@ -10,7 +10,8 @@ import (
 // parser collects options.
 type parser struct {
 	Options
-	plus bool // a lowerdir+ was seen
+	plus       bool // a lowerdir+ was seen
+	squashRoot bool // a squash_to_root was seen
 }
 
 // handler takes one option of a known name.
@@ -38,6 +39,13 @@ var handlers = map[string]handler{
 	"debug":               flag(func(p *parser) { p.Debug = true }),
 	"allow_other":         flag(func(p *parser) { p.AllowOther = true }),
 	"default_permissions": flag(func(p *parser) { p.DefaultPermissions = true }),
+	"uidmapping":          idMap(func(p *parser) *[]IDRange { return &p.UIDs }),
+	"gidmapping":          idMap(func(p *parser) *[]IDRange { return &p.GIDs }),
+	"squash_to_root":      flag((*parser).squashToRoot),
+	"squash_to_uid":       id(func(p *parser) **uint32 { return &p.SquashUID }),
+	"squash_to_gid":       id(func(p *parser) **uint32 { return &p.SquashGID }),
+	"xattr_permissions":   (*parser).xattrPermissions,
+	"owner":               (*parser).owner,
 	"fsname":              path(func(p *parser) *string { return &p.FSName }),
 	"remount":             other, "bind": other, "rbind": other, "move": other,
 }
@@ -57,7 +65,7 @@ var generic = [][]string{
 // ignored are options for mount(8) and for those who call it: they are done with
 // before a filesystem sees them, or ask for what is so anyway.
 var ignored = []string{
-	"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "comment",
+	"defaults", "auto", "noauto", "user", "nouser", "users", "group", "_netdev", "nofail", "comment",
 	"private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable",
 	"silent", "loud", "norelatime", "nolazytime", "nomand", "noiversion", "nostrictatime",
 	"xattr", "user_xattr", "acl",
@@ -69,8 +77,7 @@ var ignored = []string{
 // that would change what the mount shows or does.
 var unsupported = []string{
 	"datadir+", "verity", "nfs_export", "uuid", "override_creds", "nooverride_creds",
-	"uidmapping", "gidmapping", "squash_to_root", "squash_to_uid", "squash_to_gid", "fsync",
-	"noxattrs", "xattr_permissions", "static_nlink", "ino32_t", "plugins",
+	"fsync", "noxattrs", "static_nlink", "ino32_t", "plugins",
 	"context", "fscontext", "defcontext", "rootcontext",
 	"allow_root", "auto_unmount", "lazytime", "iversion", "mand", "nosymfollow",
 }
@@ -117,7 +124,7 @@ func (p *parser) add(o option) error {
 // isDefault tells whether an unsupported option asks for what is so anyway.
 func isDefault(o option) bool {
 	switch o.name + "=" + o.value {
-	case "verity=off", "nfs_export=off", "fsync=1", "xattr_permissions=0":
+	case "verity=off", "nfs_export=off", "fsync=1":
 		return o.hasValue
 	}
 	return false

@@ -52,8 +52,10 @@ func TestParse(t *testing.T) {
 		{"a quote inside a name is a quote", []string{`lowerdir=/a"b`}, Options{Lowers: []string{`/a"b`}}},
 		{"fstab's own options are dropped", []string{"defaults,noauto,_netdev,x-systemd.automount,nofail"}, Options{}},
 		{"buildah's private", []string{"lowerdir=/a:/b,private"}, Options{Lowers: []string{"/a", "/b"}}},
-		{"podman's maps", []string{"uidmapping=0:1000:1:1:100000:65536"}, Options{Unsupported: []string{"uidmapping=0:1000:1:1:100000:65536"}}},
-		{"unsupported but the default", []string{"fsync=1,xattr_permissions=0"}, Options{}},
+		{"podman's maps", []string{"uidmapping=0:1000:1:1:100000:65536"}, Options{UIDs: []IDRange{{0, 1000, 1}, {1, 100000, 65536}}}},
+		{"unsupported but the default", []string{"fsync=1"}, Options{}},
+		{"squash", []string{"squash_to_uid=5,squash_to_root"}, Options{SquashUID: ptr(uint32(5)), SquashGID: ptr(uint32(0))}},
+		{"owners", []string{"xattr_permissions=2,owner=7:8,owner"}, Options{XattrPermissions: ptr(2), Owner: "7:8"}},
 		{"unknown", []string{"lowerdri=/a,colour"}, Options{Unknown: []string{"lowerdri=/a", "colour"}}},
 		{"empty elements", []string{",,ro,,"}, Options{ReadOnly: true}},
 		{"backslash at the end", []string{`upperdir=/a\`}, Options{Upper: `/a\`}},
@@ -70,6 +72,8 @@ func TestParse(t *testing.T) {
 		})
 	}
 }
+
+func ptr[T any](v T) *T { return &v }
 
 func TestParseRefuses(t *testing.T) {
 	tests := []struct{ name, in, want string }{
@@ -88,6 +92,13 @@ func TestParseRefuses(t *testing.T) {
 		{"open quote", `context="a,b`, "quote is not closed"},
 		{"text after quote", `context="a"b`, "after the closing quote"},
 		{"no name", "=x", "has no name"},
+		{"half a range", "uidmapping=0:1", "must be one of the lists of DISK:SHOWN:COUNT"},
+		{"empty range", "gidmapping=0:1:0", "lists of DISK:SHOWN:COUNT"},
+		{"range beyond the end", "uidmapping=4294967295:0:2", "lists of DISK:SHOWN:COUNT"},
+		{"squash", "squash_to_uid=root", "must be one of the numbers"},
+		{"xattr_permissions", "xattr_permissions=3", "must be one of 0, 1, 2"},
+		{"owner", "owner=root", "must be one of image, me, UID:GID"},
+		{"two owners", "owner=me,squash_to_root", "contradict"},
 		{"contradiction", "metacopy=on,redirect_dir=off", "contradict"},
 		{"501 layers", "lowerdir=" + strings.Repeat("/l:", 500) + "/l", "501 layers are too many"},
 	}
@@ -111,7 +122,7 @@ func TestUnknownOptionSuggestsTheNearest(t *testing.T) {
 		"redirectdir=on":   `did you mean "redirect_dir"?`,
 		"allow_others":     `did you mean "allow_other"?`,
 		"nosiud":           `did you mean "nosuid"?`,
-		"squash_to_root":   `known but not supported`,
+		"noxattrs":         `known but not supported`,
 		"completely_other": `unknown option "completely_other"`,
 	}
 	for in, want := range tests {

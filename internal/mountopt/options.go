@@ -43,6 +43,15 @@ type Options struct {
 	DefaultPermissions bool
 	FSName             string // fsname: what the source column says
 
+	// UIDs and GIDs map ids (uidmapping, gidmapping); SquashUID and SquashGID show
+	// one id for all objects (squash_to_uid, squash_to_gid, squash_to_root).
+	UIDs, GIDs           []IDRange
+	SquashUID, SquashGID *uint32
+	// XattrPermissions is where owners and modes are kept: 1 or 2 as in
+	// fuse-overlayfs, 0 for nowhere; nil was not given.
+	XattrPermissions *int
+	Owner            string // owner: image, me or UID:GID
+
 	// Generic are the options for the kernel's mount flags in canonical form,
 	// one of each pair: nosuid, noatime and so on.
 	Generic []string
@@ -69,6 +78,18 @@ func Parse(optionStrings ...string) (Options, error) {
 				return Options{}, err
 			}
 		}
+	}
+	if p.squashRoot {
+		root := uint32(0)
+		if p.SquashUID == nil {
+			p.SquashUID = &root
+		}
+		if p.SquashGID == nil {
+			p.SquashGID = &root
+		}
+	}
+	if err := p.CheckOwner(); err != nil {
+		return Options{}, err
 	}
 	if err := p.check(); err != nil {
 		return Options{}, err
@@ -142,6 +163,7 @@ func (o Options) String() string {
 	f.flag("allow_other", o.AllowOther)
 	f.flag("default_permissions", o.DefaultPermissions)
 	f.value("fsname", o.FSName)
+	f.owners(&o)
 	f.list = append(f.list, o.Generic...)
 	for _, text := range append(append([]string(nil), o.Unsupported...), o.Unknown...) {
 		name, value, has := strings.Cut(text, "=")
