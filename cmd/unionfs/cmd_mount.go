@@ -17,6 +17,7 @@ type MountOptions struct {
 	Ephemeral  bool
 	ReadOnly   bool
 	Options    []string // option strings of -o, in order
+	Owner      string
 	Foreground bool
 	Log        string
 	Debug      bool
@@ -31,6 +32,7 @@ func (o *MountOptions) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.Ephemeral, "ephemeral", false, "take changes in a temporary directory that is removed at unmount")
 	f.BoolVar(&o.ReadOnly, "read-only", false, "refuse changes, also when there is an upper")
 	f.StringArrayVarP(&o.Options, "options", "o", nil, "mount options `OPTS`, separated by commas; may be repeated")
+	f.StringVar(&o.Owner, "owner", "", "whose the files are: image, me or `UID:GID` (default: as the layers say or remember)")
 	f.BoolVarP(&o.Foreground, "foreground", "f", false, "stay in the foreground; messages go to standard error")
 	f.StringVar(&o.Log, "log", "", "log `FILE` of the daemon (default: see above)")
 	f.BoolVar(&o.Debug, "debug", false, "log every operation")
@@ -51,6 +53,15 @@ Other options: redirect_dir=on|off|follow (default on), metacopy=on|off (off),
   looks out for the next request before it sleeps),
   allow_other, default_permissions (both default for root), and nosuid, nodev,
   noexec, noatime and their opposites.
+
+Owners: uidmapping=DISK:SHOWN:COUNT[:...] and gidmapping show ids of the layers as
+  others and store them back; squash_to_uid=N, squash_to_gid=N, squash_to_root
+  show one owner for all, as --owner UID:GID and --owner me do. What a plain user
+  cannot do to a file is remembered in user.containers.override_stat, as rootless
+  podman does, so that owners and modes are the image's, also after pack and
+  commit; in his own mount he may nevertheless read, change and remove everything.
+  xattr_permissions=2 remembers all there, 1 in security.fuseoverlayfs.override_stat,
+  0 nothing.
 
 The marks of the upper are kept in trusted.overlay.*, or in user.overlay.* for
 users other than root, with userxattr, and in an upper that has such already.
@@ -135,7 +146,11 @@ func (r *mountRequest) merge() error {
 		flag, option string
 		from         string
 		to           *string
-	}{{"--upper", "upperdir", o.Upper, &p.Upper}, {"--work", "workdir", o.Work, &p.Work}} {
+	}{
+		{"--upper", "upperdir", o.Upper, &p.Upper},
+		{"--work", "workdir", o.Work, &p.Work},
+		{"--owner", "owner", o.Owner, &p.Owner},
+	} {
 		if d.from == "" {
 			continue
 		}
@@ -143,6 +158,9 @@ func (r *mountRequest) merge() error {
 			return usagef("%s %s and -o %s=%s contradict each other", d.flag, d.from, d.option, *d.to)
 		}
 		*d.to = d.from
+	}
+	if err := p.CheckOwner(); err != nil {
+		return &usageError{err.Error()}
 	}
 	p.ReadOnly = p.ReadOnly || o.ReadOnly
 	o.Debug = o.Debug || p.Debug

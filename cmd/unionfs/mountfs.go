@@ -113,7 +113,8 @@ func (d *daemon) config() (fs.Config, error) {
 		RedirectDir: o.RedirectDir == "" || o.RedirectDir == mountopt.RedirectOn,
 		Metacopy:    o.Metacopy != nil && *o.Metacopy,
 		Index:       o.Index == nil || *o.Index,
-		Volatile:    o.Volatile, NoACL: o.NoACL, IO: fs.IOMode(o.IO),
+		Volatile:    o.Volatile, NoACL: o.NoACL || allIsHis(&o), IO: fs.IOMode(o.IO),
+		Ownership: ownershipOf(&o),
 		FailPoint: os.Getenv(failPointVar), Log: d.log,
 	}
 	fds := sys.NewFDCache(layerFDs())
@@ -147,7 +148,7 @@ func (d *daemon) mountOptions() fs.MountOptions {
 	o := d.plan.req.parsed
 	m := fs.MountOptions{
 		Source: d.plan.req.label, AllowOther: o.AllowOther,
-		DefaultPermissions: true, Debug: d.plan.req.opts.Debug,
+		DefaultPermissions: !allIsHis(&o), Debug: d.plan.req.opts.Debug,
 		Transport: fs.Transport(o.Transport),
 		Writeback: o.Writeback == nil || *o.Writeback,
 	}
