@@ -43,6 +43,18 @@ func crashWork(op, root, dir string) error {
 	switch op {
 	case "rootless":
 		return rootlessWork(store, dir)
+	case "load":
+		_, err := store.Load(context.Background(), LoadRequest{Path: filepath.Join(dir, "archive.tar")})
+		return err
+	case "convert":
+		img, err := store.Find("test:1")
+		if err == nil {
+			_, err = store.Convert(context.Background(), ConvertRequest{Image: img, Compression: pack.Zstd, Name: &Reference{Name: "test", Tag: "1"}})
+		}
+		return err
+	case "prune":
+		_, err := store.Prune(PruneRequest{InUse: func(string) bool { return false }})
+		return err
 	case "unpack":
 		img, err := store.Find("test:1")
 		if err == nil {
@@ -84,12 +96,25 @@ func TestKilledAtEveryStepOldOrNewImageIsThere(t *testing.T) {
 		if err := os.Rename(filepath.Join(dir, content+".tar"), filepath.Join(d, "layer.tar")); err != nil {
 			t.Fatal(err)
 		}
+		layer := mustRead(t, filepath.Join(d, "layer.tar"))
+		archive := writeArchive(t, entry{name: "c.json", data: dockerConfig(t, layer)}, entry{name: "l.tar", data: layer},
+			entry{name: "manifest.json", data: `[{"Config":"c.json","RepoTags":["test:1"],"Layers":["l.tar"]}]`})
+		if err := os.Rename(archive, filepath.Join(d, "archive.tar")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, op := range []string{"commit", "import"} {
+	for _, op := range []string{"commit", "import", "load", "convert"} {
 		for i, step := range Steps {
+			if op == "convert" && step == "config" {
+				continue // it stays
+			}
 			t.Run(op+"."+step, func(t *testing.T) {
 				store := filepath.Join(t.TempDir(), "store")
-				if err := crashWork(op, store, oldDir); err != nil {
+				first := op
+				if op == "convert" {
+					first = "import"
+				}
+				if err := crashWork(first, store, oldDir); err != nil {
 					t.Fatal(err)
 				}
 				before := storeState(t, store)
@@ -119,15 +144,50 @@ func TestKilledWhileUnpackingNothingHalfIsFound(t *testing.T) {
 	}
 }
 
+func TestKilledWhilePruningTheNextPruneEndsIt(t *testing.T) {
+	for _, step := range []string{"prune.begin", "prune.index-temp", "prune.index", "prune.end", "gc.blob", "gc.unpacked"} {
+		t.Run(step, func(t *testing.T) {
+			s := newStore(t)
+			old := importText(t, s, "test:1", "file f 1")
+			if _, err := s.Unpack(context.Background(), old, testNS(), nil); err != nil {
+				t.Fatal(err)
+			}
+			img := importText(t, s, "test:1", "file f 2")
+			killAt(t, "prune", step, s.Root(), t.TempDir())
+			again, err := OpenStore(s.Root())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rep := verified(t, again); len(rep.Problems) > 0 {
+				t.Errorf("after the crash: %+v", rep.Problems)
+			}
+			if err := crashWork("prune", s.Root(), ""); err != nil {
+				t.Fatal(err)
+			}
+			blobs, _ := os.ReadDir(s.path("blobs/sha256"))
+			left, _ := os.ReadDir(s.path("unpacked/sha256"))
+			tmp, _ := again.leftovers()
+			if got, err := again.Find("test:1"); err != nil || got.ID() != img.ID() || len(blobs) != 3 || len(left)+len(tmp) > 0 {
+				t.Errorf("%v; left %v %v %v", err, blobs, left, tmp)
+			}
+		})
+	}
+}
+
 // kill runs the work in a process that kills itself at the step.
 func kill(t *testing.T, op, step, store, dir string) {
+	t.Helper()
+	killAt(t, op, op+"."+step, store, dir)
+}
+
+func killAt(t *testing.T, op, point, store, dir string) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), crashEnv+"="+op+":"+store+":"+dir, failpointEnv+"="+op+"."+step+":kill")
+	cmd.Env = append(os.Environ(), crashEnv+"="+op+":"+store+":"+dir, failpointEnv+"="+point+":kill")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -138,7 +198,7 @@ func kill(t *testing.T, op, step, store, dir string) {
 	}
 }
 
-// storeState lists the blobs and the images of a store.
+// state is the blobs of a store and the manifest of its image.
 type state struct {
 	id    digest.Digest
 	blobs []string
@@ -158,7 +218,7 @@ func storeState(t *testing.T, root string) state {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := state{id: img.ID()}
+	s := state{id: img.Target.Digest}
 	for _, e := range ents {
 		s.blobs = append(s.blobs, e.Name())
 	}

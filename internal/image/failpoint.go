@@ -21,5 +21,6 @@ func failpoint(op, step string) {
 	select {} // the signal is on its way
 }
 
-// Steps are the names of the fail points of commit and import, in order.
+// Steps are the names of the fail points of commit, import, load and convert, in
+// order.
 var Steps = []string{"begin", "layer-temp", "layer-journal", "layer", "config", "manifest", "index-temp", "index", "end"}

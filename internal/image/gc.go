@@ -6,11 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/unionfs-go/unionfs/internal/sys"
@@ -22,8 +19,13 @@ func (s *Store) referenced() (map[digest.Digest]bool, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.referencedBy(idx.Manifests)
+}
+
+// referencedBy lists the digests that the descriptors of an index lead to.
+func (s *Store) referencedBy(list []ispec.Descriptor) (map[digest.Digest]bool, error) {
 	used := make(map[digest.Digest]bool)
-	for _, d := range idx.Manifests {
+	for _, d := range list {
 		if err := s.follow(used, d, 0); err != nil {
 			return nil, err
 		}
@@ -69,16 +71,18 @@ func (s *Store) follow(used map[digest.Digest]bool, d ispec.Descriptor, depth in
 	return nil
 }
 
-// Garbage is what a collection removed.
+// Garbage is what a collection removed, or would.
 type Garbage struct {
-	Blobs    []digest.Digest // blobs that no image refers to
-	Unpacked []digest.Digest // DiffIDs whose directories were removed
-	Bytes    int64           // of the blobs
+	Blobs         []digest.Digest `json:"blobs"`    // that no image refers to
+	Unpacked      []digest.Digest `json:"unpacked"` // names of the layers whose directories are of no use
+	Bytes         int64           `json:"bytes"`    // of the blobs
+	UnpackedBytes int64           `json:"unpackedBytes"`
+	dirs          []string        // of Unpacked
 }
 
 // CollectGarbage removes the blobs that no image refers to, and the unpacked
-// layers that belong to no image and for which inUse is false. inUse is asked
-// with the layer's directory; nil keeps all of them.
+// layers that belong to no image. What inUse is true for stays; it is asked with
+// the blob's file or the layer's directory. nil keeps all unpacked layers.
 func (s *Store) CollectGarbage(inUse func(dir string) bool) (Garbage, error) {
 	lock, err := s.exclusive()
 	if err != nil {
@@ -92,69 +96,30 @@ func (s *Store) CollectGarbage(inUse func(dir string) bool) (Garbage, error) {
 //
 // Preconditions: the activity lock is held exclusively.
 func (s *Store) collectLocked(inUse func(dir string) bool) (Garbage, error) {
-	var g Garbage
-	used, err := s.referenced()
+	idx, err := s.Index()
 	if err != nil {
-		return g, err
+		return Garbage{}, err
 	}
-	ents, err := os.ReadDir(s.path(ispec.ImageBlobsDir, "sha256"))
+	g, err := s.findGarbage(idx.Manifests, inUse)
 	if err != nil {
-		return g, fmt.Errorf("list blobs: %w", err)
+		return Garbage{}, err
 	}
-	for _, e := range ents {
-		d := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
-		if d.Validate() != nil || used[d] {
-			continue
+	for i, d := range g.Blobs {
+		if err := os.Remove(s.path(blobName(d))); err != nil {
+			return Garbage{Blobs: g.Blobs[:i]}, fmt.Errorf("remove blob: %w", err)
 		}
-		fi, err := e.Info()
-		if err != nil || !fi.Mode().IsRegular() {
-			continue
-		}
-		if err := os.Remove(s.path(ispec.ImageBlobsDir, "sha256", e.Name())); err != nil {
-			return g, fmt.Errorf("remove blob: %w", err)
-		}
-		g.Blobs = append(g.Blobs, d)
-		g.Bytes += fi.Size()
+		failpoint("gc", "blob")
 	}
-	if inUse == nil {
-		return g, nil
-	}
-	return g, s.collectUnpacked(&g, inUse)
-}
-
-func (s *Store) collectUnpacked(g *Garbage, inUse func(dir string) bool) error {
-	images, _, err := s.Images()
-	if err != nil {
-		return err
-	}
-	needed := make(map[digest.Digest]bool)
-	for _, img := range images {
-		for _, d := range img.DiffIDs() {
-			needed[d] = true
-		}
-		for _, d := range identity.ChainIDs(slices.Clone(img.DiffIDs())) {
-			needed[d] = true
-		}
-	}
-	ents, err := os.ReadDir(s.path(unpackedDir, "sha256"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("list unpacked layers: %w", err)
-	}
-	for _, e := range ents {
-		d := digest.NewDigestFromEncoded(digest.SHA256, strings.TrimSuffix(e.Name(), ".user"))
-		dir := s.path(unpackedDir, "sha256", e.Name())
-		if d.Validate() != nil || needed[d] || inUse(filepath.Join(dir, layerRoot)) {
-			continue
-		}
+	for _, dir := range g.dirs {
 		// Out of sight first: a half-removed layer must not be found.
-		gone := s.path(tmpDir, "gone-"+e.Name())
+		gone := s.path(tmpDir, "gone-"+filepath.Base(dir))
 		if err := os.Rename(dir, gone); err != nil {
-			return fmt.Errorf("remove unpacked layer: %w", err)
+			return g, fmt.Errorf("remove unpacked layer: %w", err)
 		}
+		failpoint("gc", "unpacked")
 		if err := sys.RemoveTree(gone); err != nil {
-			return fmt.Errorf("remove unpacked layer: %w", err)
+			return g, fmt.Errorf("remove unpacked layer: %w", err)
 		}
-		g.Unpacked = append(g.Unpacked, d)
 	}
-	return nil
+	return g, nil
 }
