@@ -35,6 +35,8 @@ type Variant struct {
 	// LaxTimes accepts a time where the kernel has the present: it copies up the
 	// data of a metadata-only copy at open and loses the time by that.
 	LaxTimes bool
+	// Devices puts every second lower layer on a filesystem of its own.
+	Devices bool
 	// LaxLinks does not compare which names of special files and symlinks are
 	// one inode: the kernel finds no place for its marks on them.
 	LaxLinks bool
@@ -58,6 +60,12 @@ var Variants = []Variant{
 		Kernel:   "redirect_dir=on,index=on,metacopy=on",
 		Subject:  "redirect_dir=on,index=on,metacopy=on",
 		LaxTimes: true,
+	},
+	{
+		Name:    "devices",
+		Kernel:  "redirect_dir=on,index=on,xino=on",
+		Subject: "redirect_dir=on,index=on,xino=on",
+		Devices: true,
 	},
 	{
 		// Not index=on: the kernel cannot mount again where a hard-linked

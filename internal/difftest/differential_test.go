@@ -2,7 +2,6 @@ package difftest
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,35 +9,46 @@ import (
 	"time"
 )
 
-// seconds is how long the random part of a test may take.
-func seconds(t *testing.T, fallback int) time.Duration {
+// number is the value of an environment variable, or the fallback.
+func number(t *testing.T, name string, fallback uint64) uint64 {
 	t.Helper()
-	s := os.Getenv("UNIONFS_DIFF_SECONDS")
+	s := os.Getenv(name)
 	if s == "" {
-		if testing.Short() {
-			fallback = 3
-		}
-		return time.Duration(fallback) * time.Second
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("UNIONFS_DIFF_SECONDS=%q: %v", s, err)
-	}
-	return time.Duration(n) * time.Second
-}
-
-// firstSeed is UNIONFS_DIFF_SEED, or a random number.
-func firstSeed(t *testing.T) uint64 {
-	t.Helper()
-	s := os.Getenv("UNIONFS_DIFF_SEED")
-	if s == "" {
-		return rand.Uint64() >> 20
+		return fallback
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		t.Fatalf("UNIONFS_DIFF_SEED=%q: %v", s, err)
+		t.Fatalf("%s=%q: %v", name, s, err)
 	}
 	return n
+}
+
+// A budget is how much a test generates: a number of cases, the same in every
+// run, or, to look for what nobody knows yet, all that fit into a time.
+type budget struct {
+	cases uint64
+	time  time.Duration
+}
+
+// budgetOf is UNIONFS_DIFF_SECONDS, else UNIONFS_DIFF_CASES, for one of the
+// given number of parts.
+func budgetOf(t *testing.T, parts int) budget {
+	t.Helper()
+	cases := uint64(10)
+	if testing.Short() {
+		cases = 2
+	}
+	s := number(t, "UNIONFS_DIFF_SECONDS", 0)
+	return budget{
+		cases: number(t, "UNIONFS_DIFF_CASES", cases),
+		time:  time.Duration(s) * time.Second / time.Duration(parts),
+	}
+}
+
+// firstSeed is UNIONFS_DIFF_SEED.
+func firstSeed(t *testing.T) uint64 {
+	t.Helper()
+	return number(t, "UNIONFS_DIFF_SEED", 1)
 }
 
 // generated runs one random case.
@@ -93,7 +103,7 @@ func TestDifferential(t *testing.T) {
 		replay(t, file)
 		return
 	}
-	per := seconds(t, 20) / time.Duration(len(Variants))
+	per := budgetOf(t, len(Variants))
 	first := firstSeed(t)
 	for _, v := range Variants {
 		t.Run(v.Name, func(t *testing.T) {
@@ -103,14 +113,24 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// explore runs seed after seed until the time is over or, UNIONFS_DIFF_KEEP
+// explore runs seed after seed until the budget is spent or, UNIONFS_DIFF_KEEP
 // being unset, until the first difference.
-func explore(t *testing.T, r *Runner, v Variant, first uint64, d time.Duration) {
+func explore(t *testing.T, r *Runner, v Variant, first uint64, b budget) {
 	t.Helper()
-	end := time.Now().Add(d)
-	n, ops := 0, 0
-	for seed := first; n == 0 || time.Now().Before(end); seed++ {
-		m, c, err := generated(r, v, seed, 60)
+	end := time.Now().Add(b.time)
+	n, ops := uint64(0), 0
+	more := func() bool {
+		if b.time > 0 {
+			return n == 0 || time.Now().Before(end)
+		}
+		return n < b.cases
+	}
+	for seed := first; more(); seed++ {
+		length := 60
+		if seed%16 == 0 {
+			length = 400
+		}
+		m, c, err := generated(r, v, seed, length)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -123,7 +143,7 @@ func explore(t *testing.T, r *Runner, v Variant, first uint64, d time.Duration) 
 			break
 		}
 	}
-	t.Logf("%s: seeds %d to %d, %d operations", v.Name, first, first+uint64(n)-1, ops)
+	t.Logf("%s: seeds %d to %d, %d operations", v.Name, first, first+n-1, ops)
 }
 
 func replay(t *testing.T, file string) {
@@ -149,11 +169,12 @@ func replay(t *testing.T, file string) {
 // where there are none.
 func TestOracleAgreesWithItself(t *testing.T) {
 	needRoot(t)
-	first := firstSeed(t)
+	first, per := firstSeed(t), budgetOf(t, len(Variants))
+	per.cases = (per.cases + 3) / 4
 	for _, v := range Variants {
 		t.Run(v.Name, func(t *testing.T) {
 			r := start(t, Kernel{v.Kernel}, Kernel{v.Kernel}, nil)
-			explore(t, r, v, first, seconds(t, 4)/4)
+			explore(t, r, v, first, per)
 		})
 	}
 }

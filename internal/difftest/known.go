@@ -54,7 +54,8 @@ var Differences = []Known{
 		Reason: "a lower file that was unlinked and is still open can be changed here; the kernel finds no name to copy up",
 		Ends:   true,
 		Match: func(op Op, oracle, subject Result) bool {
-			return op.FD+op.FD2 >= 0 && op.Path == "" && subject.Err == "" && (oracle.Err == "ENOENT" || oracle.Err == "EEXIST" || oracle.Err == "ESTALE")
+			noName := oracle.Err == "ENOENT" || oracle.Err == "EEXIST" || oracle.Err == "ESTALE"
+			return noName && op.Path == "" && op.Flags != "XATTR_CREATE" && (subject.Err == "" || subject.Err == "ENODATA")
 		},
 	},
 	{

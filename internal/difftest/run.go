@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Mismatch is a difference between the two targets that is not known.
@@ -75,6 +77,7 @@ type run struct {
 	now    time.Time
 	da, db Dirs
 	before []string // raw dump of all lower layers
+	mounts []string // tmpfs of layers
 	did    []Op
 	ended  bool // a known difference ended the comparison
 	cmp    comparer
@@ -96,8 +99,8 @@ func (r *Runner) RunSource(c Case, src, setup Source) (*Mismatch, Case, error) {
 	if err != nil {
 		return nil, c, fmt.Errorf("run case: %w", err)
 	}
-	defer os.RemoveAll(base) //nolint:errcheck // a temporary directory of the test
 	x := &run{Runner: r, base: base, now: time.Now()}
+	defer x.remove()
 	if err := os.Chmod(base, 0o755); err != nil {
 		return nil, c, err
 	}
@@ -112,10 +115,36 @@ func (r *Runner) RunSource(c Case, src, setup Source) (*Mismatch, Case, error) {
 	return m, c, err
 }
 
+// remove unmounts and removes all directories of the case.
+func (x *run) remove() {
+	for _, dir := range x.mounts {
+		_ = unix.Unmount(dir, unix.MNT_DETACH) // it is gone with its last user
+	}
+	_ = os.RemoveAll(x.base) // the test's own directory is removed too
+}
+
+// layerDir makes the directory of lower layer i, on a tmpfs where the variant
+// says so.
+func (x *run) layerDir(i int, v Variant) (string, error) {
+	dir, err := x.mkdir(fmt.Sprintf("l%d", i))
+	if err != nil || !v.Devices || i%2 != 0 {
+		return dir, err
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
+		return dir, fmt.Errorf("mount tmpfs on %s: %w", dir, err)
+	}
+	x.mounts = append(x.mounts, dir)
+	return dir, nil
+}
+
 // prepare builds the layers, runs the setup, and makes the directories.
 func (x *run) prepare(c Case, setup Source) ([]Op, error) {
+	v, err := FindVariant(c.Variant)
+	if err != nil {
+		return nil, err
+	}
 	for i, text := range c.Layers {
-		dir, err := x.mkdir(fmt.Sprintf("l%d", i))
+		dir, err := x.layerDir(i, v)
 		if err != nil {
 			return nil, err
 		}
@@ -123,10 +152,6 @@ func (x *run) prepare(c Case, setup Source) ([]Op, error) {
 			return nil, err
 		}
 		x.layers = append(x.layers, dir)
-	}
-	v, err := FindVariant(c.Variant)
-	if err != nil {
-		return nil, err
 	}
 	if x.ns = "trusted.overlay."; strings.Contains(v.Kernel, "userxattr") {
 		x.ns = "user.overlay."
