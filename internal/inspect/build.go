@@ -255,19 +255,21 @@ func (b *builder) follow(n Node, name string, places []place, it *item) error {
 	if it.isDir && (redirect == "" || it.marks.Opacity == whiteout.OpaqueDir) || !it.isDir && !it.metacopy() {
 		return nil
 	}
-	view := it.since
-	var parents []stack.Real
-	for _, p := range places {
-		if p.layer > it.layer && p.until < view && view <= p.since {
-			parents = append(parents, stack.Real{Layer: p.layer - view, Object: p.dir})
+	next := it.layer + 1
+	if next < len(b.m.stacks) {
+		var parents []stack.Real
+		for _, p := range places {
+			if p.layer >= next && p.until < it.since && it.since <= p.since {
+				parents = append(parents, stack.Real{Layer: p.layer - next, Object: p.dir})
+			}
 		}
+		q := stack.Search{Name: name, DirAbove: it.isDir, DataAbove: !it.isDir, Redirect: redirect}
+		reals, err := b.m.stacks[next].Find(parents, q)
+		if err != nil && !(errors.Is(err, unix.EIO) && !it.isDir) {
+			return err
+		}
+		it.contentFrom = reals
 	}
-	q := stack.Search{Name: name, DirAbove: it.isDir, DataAbove: !it.isDir, Redirect: redirect}
-	reals, err := b.m.stacks[view].Find(parents, q)
-	if err != nil && !(errors.Is(err, unix.EIO) && !it.isDir) {
-		return err
-	}
-	it.contentFrom = reals
 	if redirect != "" && it.since == it.layer && !it.unseen {
 		from := redirect
 		if from[0] != '/' {
@@ -312,7 +314,7 @@ func below(items []*item) []place {
 				continue
 			}
 			q := p
-			q.layer, q.dir = r.Layer+it.since, dir
+			q.layer, q.dir = r.Layer+it.layer+1, dir
 			out = append(out, q)
 		}
 	}
@@ -372,7 +374,7 @@ func (b *builder) keepData(it *item, v *version) error {
 	if err != nil {
 		return err
 	}
-	b.m.data[int32(len(b.m.versions))] = identity{a.Ino, dev, int16(r.Layer + it.since)}
+	b.m.data[int32(len(b.m.versions))] = identity{a.Ino, dev, int16(r.Layer + it.layer + 1)}
 	return nil
 }
 

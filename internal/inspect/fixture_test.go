@@ -143,6 +143,7 @@ func put(t testing.TB, layer, kind, path, content string, marks ...string) {
 		must(t, os.MkdirAll(full, 0o755))
 	case "file":
 		must(t, os.WriteFile(full, []byte(content), 0o644))
+		must(t, os.Chtimes(full, time.Unix(1000, 0), time.Unix(1000, 0)))
 	case "wh":
 		if err := unix.Mknod(full, unix.S_IFCHR, 0); err != nil {
 			t.Skipf("whiteout devices cannot be made here: %v", err)
