@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // Server is a filesystem that is mounted.
@@ -29,14 +30,9 @@ func (f *FS) Mount(dir string, m MountOptions) (*Server, error) {
 	if f.readOnly() {
 		m.Options = append(m.Options[:len(m.Options):len(m.Options)], "ro")
 	}
-	fd, err := mountFUSE(dir, &m)
+	t, err := f.connect(dir, &m)
 	if err != nil {
 		return nil, fmt.Errorf("mount on %s: %w", dir, err)
-	}
-	t, err := f.newTransport(fd, &m)
-	if err != nil {
-		_ = unmountFUSE(dir) // the error to report is the first one
-		return nil, fmt.Errorf("mount on %s: answer the kernel's first request: %w", dir, err)
 	}
 	if f.passthrough {
 		if err := f.probePassthrough(t); err != nil {
@@ -55,6 +51,28 @@ func (f *FS) Mount(dir string, m MountOptions) (*Server, error) {
 		close(srv.done)
 	}()
 	return srv, nil
+}
+
+// connect mounts on dir by the first transport wished for that can be had.
+func (f *FS) connect(dir string, m *MountOptions) (transport, error) {
+	wishes := wishesFor(m.Transport)
+	for i, w := range wishes {
+		fd, err := mountFUSE(dir, m)
+		if err != nil {
+			return nil, err
+		}
+		t, err := f.newTransport(fd, w, m)
+		if err == nil {
+			return t, nil
+		}
+		_ = unmountFUSE(dir) // the error to report is the first one
+		err = fmt.Errorf("transport %s: %w", w.kind, err)
+		if i == len(wishes)-1 {
+			return nil, err
+		}
+		f.log.Warn("falling back to another transport", "err", err)
+	}
+	return nil, unix.EINVAL // there is always a wish
 }
 
 // fuseOptions is what the kernel is told in the reply to its first request.

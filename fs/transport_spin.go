@@ -11,8 +11,8 @@ import "time"
 //
 // Where other threads wait for the CPU, spinning takes it from them, and from
 // the client; and waking is cheap then, for no CPU has halted. A look that took
-// long shows it: each one puts the account so far down that sleeping lasts
-// twice as long as the last time.
+// long shows it: it takes away twice as much as the last one did, unless many
+// hits lie between.
 type spinner struct {
 	limit  time.Duration // how long a round may take; 0: never spin
 	fixed  bool          // spin always
@@ -34,9 +34,9 @@ const (
 	maxCredit = 32
 	minCredit = -16
 	missPrice = 2
-	minDebt   = 64
+	minDebt   = 8
 	maxDebt   = 1 << 14
-	goodRun   = 512 // hits that halve the debt
+	goodRun   = 64 // hits that halve the debt
 )
 
 // newSpinner makes the spinner of an option. On a single CPU it never spins: the
@@ -68,8 +68,9 @@ func (s *spinner) hit() {
 
 // crowded notes that the CPU is wanted by others.
 func (s *spinner) crowded() {
-	s.credit = -max(s.debt, minDebt)
-	s.good, s.debt = 0, min(max(s.debt, minDebt)*2, maxDebt)
+	s.debt = max(s.debt, minDebt)
+	s.credit = max(s.credit-s.debt, -maxDebt)
+	s.good, s.debt = 0, min(s.debt*2, maxDebt)
 }
 
 // slept notes that a request came after sleeping for it.
