@@ -62,16 +62,50 @@ func (f *FS) openUpperData(n *node, flags int) (fd int, err error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	err = f.at(n, func(p place) (err error) {
-		if p.name == "" {
-			fd, err = sys.Reopen(p.fd, flags)
-			return err
-		}
-		fd, err = sys.Openat(p.fd, p.name, flags|unix.O_NONBLOCK|unix.O_NOATIME, 0)
-		if err == unix.EPERM {
-			fd, err = sys.Openat(p.fd, p.name, flags|unix.O_NONBLOCK, 0)
+		fd, err = openAt(p, flags)
+		if err == unix.EACCES {
+			fd, err = openLocked(p, flags)
 		}
 		return err
 	})
+	return fd, err
+}
+
+// openAt opens an upper file, without touching its access time where this
+// process may ask for that.
+func openAt(p place, flags int) (int, error) {
+	if p.name == "" {
+		return sys.Reopen(p.fd, flags)
+	}
+	fd, err := sys.Openat(p.fd, p.name, flags|unix.O_NONBLOCK|unix.O_NOATIME, 0)
+	if err == unix.EPERM {
+		fd, err = sys.Openat(p.fd, p.name, flags|unix.O_NONBLOCK, 0)
+	}
+	return fd, err
+}
+
+// openLocked opens a file whose mode keeps its owner from it, if that is this
+// process's user, who has not root's rights: who made a file with such a mode,
+// or had it open when the mode was set, goes on reading and writing it.
+//
+// Preconditions: the node's mu is held, so that nobody else changes the mode.
+func openLocked(p place, flags int) (int, error) {
+	var st unix.Statx_t
+	if err := sys.Statx(p.fd, p.name, &st); err != nil {
+		return -1, err
+	}
+	if st.Uid != uint32(unix.Geteuid()) {
+		return -1, unix.EACCES
+	}
+	mode := uint32(st.Mode) & 0o7777
+	if err := sys.Chmodat(p.fd, p.name, mode|0o600); err != nil {
+		return -1, err
+	}
+	fd, err := openAt(p, flags)
+	if cerr := sys.Chmodat(p.fd, p.name, mode); err == nil && cerr != nil {
+		_ = sys.Close(fd)
+		return -1, cerr
+	}
 	return fd, err
 }
 

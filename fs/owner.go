@@ -78,6 +78,12 @@ func newOwnership(o Ownership) *ownership {
 // remembers tells whether attributes are believed that remember owner and mode.
 func (w *ownership) remembers() bool { return w != nil && w.Remember != RememberNone }
 
+// unchecked tells whether it is not by owners that rights are decided: a process
+// that remembers them because it has none serves its own user only.
+func (w *ownership) unchecked() bool {
+	return w != nil && w.Remember == RememberNeeded && !sys.HasCap(unix.CAP_CHOWN)
+}
+
 // readable are the attributes that are believed, the best first. With
 // RememberSecurity those that any user can set are not.
 func (w *ownership) readable() []string {

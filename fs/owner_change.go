@@ -106,11 +106,23 @@ func (f *FS) rewrite(n *node, p place, change func(*whiteout.Override)) error {
 	if w.Remember == RememberNeeded && next.Type == 0 && w.mayOwn(next.UID, next.GID) {
 		return f.makeReal(n, p, &st, &next)
 	}
-	if err := sys.Setxattrat(p.fd, p.name, w.attr, []byte(next.String()), 0); err != nil {
+	if err := f.store(p.fd, p.name, &st, &next); err != nil {
 		return err
 	}
 	n.over.Store(&next)
-	return f.widen(p.fd, p.name, &st, next.Mode)
+	return nil
+}
+
+// store writes what is to be remembered of an object. Its mode on disk comes
+// first, for only who may write a file can set such an attribute.
+func (f *FS) store(dirfd int, name string, st *unix.Statx_t, o *whiteout.Override) error {
+	mode := diskMode(o.Mode, uint32(st.Mode)&unix.S_IFMT)
+	if uint32(st.Mode)&0o7777 != mode {
+		if err := sys.Chmodat(dirfd, name, mode); err != nil {
+			return err
+		}
+	}
+	return sys.Setxattrat(dirfd, name, f.own.attr, []byte(o.String()), 0)
 }
 
 // makeReal gives an object on disk the owner and mode that it is to have, so that
@@ -121,19 +133,15 @@ func (f *FS) makeReal(n *node, p place, st *unix.Statx_t, o *whiteout.Override) 
 			return err
 		}
 	}
-	if err := sys.Chmodat(p.fd, p.name, o.Mode); err != nil {
-		return err
-	}
-	if n.over.Load() == nil {
-		return nil
-	}
-	for _, attr := range f.own.readable() {
-		if err := sys.Removexattrat(p.fd, p.name, attr); err != nil && err != unix.ENODATA && err != unix.EPERM {
-			return err
+	if n.over.Load() != nil {
+		for _, attr := range f.own.readable() {
+			if err := sys.Removexattrat(p.fd, p.name, attr); err != nil && err != unix.ENODATA && err != unix.EPERM {
+				return err
+			}
 		}
+		n.over.Store(nil)
 	}
-	n.over.Store(nil)
-	return nil
+	return sys.Chmodat(p.fd, p.name, o.Mode)
 }
 
 // diskMode is the mode on disk of an object whose real mode is remembered: this
@@ -144,15 +152,6 @@ func diskMode(mode, typ uint32) uint32 {
 		mode |= 0o700
 	}
 	return mode
-}
-
-// widen sets the mode on disk of an object whose mode is remembered.
-func (f *FS) widen(dirfd int, name string, st *unix.Statx_t, mode uint32) error {
-	mode = diskMode(mode, uint32(st.Mode)&unix.S_IFMT)
-	if uint32(st.Mode)&0o7777 == mode {
-		return nil
-	}
-	return sys.Chmodat(dirfd, name, mode)
 }
 
 // claim decides how a new object is made on disk, before it is made in dir: its
@@ -224,10 +223,7 @@ func (f *FS) rememberNew(dirfd int, name string, o *newObject) error {
 		return err
 	}
 	o.over.Mode |= uint32(st.Mode) & 0o7777
-	if err := sys.Setxattrat(dirfd, name, f.own.attr, []byte(o.over.String()), 0); err != nil {
-		return err
-	}
-	return f.widen(dirfd, name, &st, o.over.Mode)
+	return f.store(dirfd, name, &st, o.over)
 }
 
 // copyOver is what is remembered of the copy of a node in the upper. native: as

@@ -137,7 +137,7 @@ func (f *FS) mayDropSetID(n *node, p place, who *fuse.Caller, write bool) error 
 	if err != nil {
 		return err
 	}
-	if who.Uid == 0 || who.Uid == a.UID || a.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
+	if who.Uid == 0 || f.own.unchecked() || who.Uid == a.UID || a.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
 		return nil
 	}
 	if write && (a.Mode&unix.S_IWOTH != 0 || a.Mode&unix.S_IWGRP != 0 && inGroup(who, a.GID)) {
