@@ -16,7 +16,7 @@ func TestMountUsage(t *testing.T) {
 		{"empty mountpoint", []string{"/a", ""}, "MOUNTPOINT is empty"},
 		{"unknown flag", []string{"--uper", "/u", "/a", "/mnt"}, "unknown flag: --uper"},
 		{"unknown option", []string{"-o", "upperdri=/u", "/a", "/mnt"}, `did you mean "upperdir"?`},
-		{"unsupported option", []string{"-o", "squash_to_root", "/a", "/mnt"}, "not supported"},
+		{"unsupported option", []string{"-o", "noxattrs", "/a", "/mnt"}, "not supported"},
 		{"bad value", []string{"-o", "index=maybe", "/a", "/mnt"}, "index must be one of"},
 		{"two uppers", []string{"--upper", "/u", "-o", "upperdir=/v", "/a", "/mnt"}, "contradict"},
 		{"workdir without upper", []string{"--work", "/w", "/a", "/mnt"}, "without an upper"},

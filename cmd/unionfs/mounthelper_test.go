@@ -67,7 +67,7 @@ func TestHelperExitCodes(t *testing.T) {
 }
 
 func TestUnknownOptionIsAWarningForHelpers(t *testing.T) {
-	req, err := parseMount(&MountOptions{lenient: true, Options: []string{"lowerdir=/a,squash_to_root,nonsense,workdir=/w"}}, []string{"/m"})
+	req, err := parseMount(&MountOptions{lenient: true, Options: []string{"lowerdir=/a,noxattrs,nonsense,workdir=/w"}}, []string{"/m"})
 	if err != nil || len(req.warnings) != 3 {
 		t.Errorf("warnings %q, %v", req.warnings, err)
 	}
