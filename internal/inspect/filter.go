@@ -253,13 +253,10 @@ func stateTerm(value string) (match, error) {
 	case "whiteout":
 		return plain(func(v *Version) bool { return v.Whiteout }), nil
 	case "hidden":
-		return plain(func(v *Version) bool { return !v.Whiteout && !v.Visible() }), nil
+		return func(m *Model, v *Version) (bool, error) { return m.Hidden(v), nil }, nil
 	case "deleted", "overwritten":
 		return func(m *Model, v *Version) (bool, error) {
-			if v.Whiteout || v.Visible() {
-				return false, nil
-			}
-			return (m.at(v.Node, v.Until) < 0) == (value == "deleted"), nil
+			return m.Hidden(v) && (m.at(v.Node, v.Until) < 0) == (value == "deleted"), nil
 		}, nil
 	}
 	return nil, fmt.Errorf("a state is visible, hidden, deleted, overwritten or whiteout: %w", ErrFilter)

@@ -64,28 +64,38 @@ func closeSources(sources []Source) error {
 // ImageSources opens the layers of an image, top first, and gives its history,
 // newest step first. The caller closes the layers.
 func ImageSources(ctx context.Context, img *image.Image, opt OpenOptions) (sources []Source, history []Step, err error) {
+	layers, history, err := ImageLayers(img)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, info := range layers {
+		path, err := img.Layout.BlobPath(info.Digest)
+		var l *tarlayer.Layer
+		if err == nil {
+			o := tarOptions(info.Name, opt)
+			o.Digest, o.DiffID = info.Digest, info.DiffID
+			l, err = tarlayer.Open(ctx, path, o)
+		}
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("layer %d of %s: %w", info.Index, img.ID(), err), closeSources(sources))
+		}
+		sources = append(sources, Source{Layer: l, Info: info})
+	}
+	return sources, history, nil
+}
+
+// ImageLayers tells what an image says about its layers, top first, and its
+// history, newest step first.
+func ImageLayers(img *image.Image) (layers []Layer, history []Step, err error) {
 	diffIDs := img.DiffIDs()
 	if len(diffIDs) != len(img.Manifest.Layers) {
 		return nil, nil, fmt.Errorf("image %s has %d layers and %d DiffIDs: %w", img.ID(), len(img.Manifest.Layers), len(diffIDs), image.ErrCorrupt)
 	}
-	top := len(diffIDs) - 1
-	for i := top; i >= 0; i-- {
+	for i := len(diffIDs) - 1; i >= 0; i-- {
 		d := img.Manifest.Layers[i]
-		path, err := img.Layout.BlobPath(d.Digest)
-		var l *tarlayer.Layer
-		if err == nil {
-			o := tarOptions(d.Digest.String(), opt)
-			o.Digest, o.DiffID = d.Digest, diffIDs[i]
-			l, err = tarlayer.Open(ctx, path, o)
-		}
-		if err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("layer %d of %s: %w", top-i, img.ID(), err), closeSources(sources))
-		}
-		sources = append(sources, Source{Layer: l, Info: Layer{
-			Name: d.Digest.String(), Digest: d.Digest, DiffID: diffIDs[i], BlobBytes: d.Size,
-		}})
+		layers = append(layers, Layer{Index: len(layers), Name: d.Digest.String(), Digest: d.Digest, DiffID: diffIDs[i], BlobBytes: d.Size})
 	}
-	return sources, addHistory(sources, img.Config.History), nil
+	return layers, addHistory(layers, img.Config.History), nil
 }
 
 func tarOptions(name string, opt OpenOptions) tarlayer.Options {
@@ -98,13 +108,13 @@ func tarOptions(name string, opt OpenOptions) tarlayer.Options {
 
 // addHistory gives each layer, top first, the step that made it, and returns
 // the steps, newest first.
-func addHistory(sources []Source, history []ispec.History) []Step {
+func addHistory(layers []Layer, history []ispec.History) []Step {
 	var steps []Step
-	next := len(sources) - 1
+	next := len(layers) - 1
 	for _, h := range history {
 		s := Step{Layer: -1, Created: h.Created, CreatedBy: h.CreatedBy, Comment: h.Comment}
 		if !h.EmptyLayer && next >= 0 {
-			info := &sources[next].Info
+			info := &layers[next]
 			s.Layer, info.Created, info.CreatedBy, info.Comment = next, h.Created, h.CreatedBy, h.Comment
 			next--
 		}

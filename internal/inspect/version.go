@@ -188,6 +188,29 @@ func (m *Model) In(n Node, layer int) (Version, bool) {
 	return Version{}, false
 }
 
+// Hidden tells whether an object is not shown by the whole stack. A directory
+// that takes part in the one that is shown is not hidden.
+func (m *Model) Hidden(v *Version) bool {
+	if v.Whiteout || v.Visible() {
+		return false
+	}
+	for at := v.Until; v.IsDir() && v.Why == WhyReplaced; at-- {
+		id := m.at(v.Node, at)
+		if id < 0 {
+			return true
+		}
+		above := &m.versions[id]
+		if !isDir(above.mode) || above.flags&flagOpaque != 0 {
+			return true
+		}
+		if above.until < 0 {
+			return false
+		}
+		at = int(above.until) + 1
+	}
+	return true
+}
+
 // Entry finds the objects behind a version, which must be no whiteout: the
 // first is its own, and, as Stack.Lookup has it, those below it that take part.
 func (m *Model) Entry(v Version) (stack.Entry, error) {
