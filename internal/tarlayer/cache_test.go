@@ -152,7 +152,7 @@ func TestDamagedSpoolAndWindows(t *testing.T) {
 			}
 			want := contents(t, l)
 			c := cache(opt.CacheDir)
-			path, at := c.idxPath(opt.Digest), -l.cached.windows/2
+			path, at := c.idxPath(opt.Digest), -l.cached.index.windows/2
 			if l.Stats().Spooled {
 				path, at = c.spoolPath(l.cached.index), -l.cached.spoolSize/2
 			}
