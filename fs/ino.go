@@ -83,6 +83,7 @@ func (f *FS) learnLayers() {
 		f.inos.learn(a.Dev)
 		d, ok := l.(*stack.DirLayer)
 		if !ok {
+			f.learnFileless(l.Root(), a.Dev)
 			continue
 		}
 		var st unix.Statfs_t
@@ -94,6 +95,15 @@ func (f *FS) learnLayers() {
 			f.origins = append(f.origins, o)
 		}
 	}
+}
+
+// learnFileless notes a layer that is on no filesystem, if it has handles.
+func (f *FS) learnFileless(root stack.Object, dev uint64) {
+	h, err := root.Handle()
+	if err != nil || len(h) < originUUID+16 {
+		return
+	}
+	f.origins = append(f.origins, originFS{dev: dev, uuid: [16]byte(h[originUUID : originUUID+16])})
 }
 
 func containsOrigin(s []originFS, dev uint64) bool {

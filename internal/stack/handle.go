@@ -49,11 +49,30 @@ func OriginHandle(dirfd int, name string, uuid [16]byte, upper bool) ([]byte, er
 	return append(b, fid...), nil
 }
 
+// typeLayer is the handle type of objects that are on no filesystem; the kernel
+// has no type of that number (include/linux/exportfs.h: enum fid_type) and knows
+// no filesystem of such a UUID, so that it takes these handles for stale ones.
+const typeLayer = 0xd1
+
+// LayerHandle makes a handle in the form of OriginHandle for object ino of a
+// layer that is on no filesystem; id tells the layer from every other one and
+// stands in the place of the filesystem's UUID.
+func LayerHandle(id [16]byte, ino uint64) []byte {
+	b := make([]byte, fhHeader, fhHeader+8)
+	b[0], b[1], b[2] = fhVersion, fhMagic, fhHeader+8
+	if isBigEndian {
+		b[3] = 1
+	}
+	b[4] = typeLayer
+	copy(b[5:], id[:])
+	return binary.NativeEndian.AppendUint64(b, ino)
+}
+
 var isBigEndian = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
 
 // HandleIno tells the inode number that an origin handle speaks of, for the
 // handle types of ext2/3/4, xfs, btrfs and tmpfs (fs/libfs.c, fs/xfs/xfs_export.c,
-// fs/btrfs/export.c, mm/shmem.c). ok is false for any other. The caller must
+// fs/btrfs/export.c, mm/shmem.c), and for those of LayerHandle. ok is false for any other. The caller must
 // know that the handle is of the filesystem it thinks of, see CheckHandleIno.
 func HandleIno(h []byte, fsMagic int64) (ino uint64, ok bool) {
 	if len(h) < fhHeader || h[0] != fhVersion || h[1] != fhMagic || int(h[2]) != len(h) {
@@ -62,6 +81,8 @@ func HandleIno(h []byte, fsMagic int64) (ino uint64, ok bool) {
 	fid := h[fhHeader:]
 	le := binary.NativeEndian
 	switch typ := h[4]; {
+	case typ == typeLayer && len(fid) == 8:
+		return le.Uint64(fid), true
 	case fsMagic == unix.TMPFS_MAGIC && typ == 1 && len(fid) >= 12:
 		return uint64(le.Uint32(fid[4:])) | uint64(le.Uint32(fid[8:]))<<32, true
 	case fsMagic == unix.BTRFS_SUPER_MAGIC && typ == 0x4d && len(fid) >= 8:

@@ -60,6 +60,7 @@ func New(layers []Layer) *Stack {
 			break
 		}
 	}
+	borrow(s.roots)
 	return s
 }
 
@@ -159,6 +160,7 @@ func (s *Stack) Find(parents []Real, q Search) ([]Real, error) {
 	if f.needData {
 		return nil, unix.EIO
 	}
+	borrow(f.out)
 	return f.out, nil
 }
 

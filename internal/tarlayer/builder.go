@@ -53,7 +53,7 @@ type pendingLink struct {
 func newBuilder(l *Limits) *builder {
 	return &builder{
 		limits:    l,
-		nodes:     []inode{{mode: unix.S_IFDIR | 0o755}},
+		nodes:     []inode{{mode: unix.S_IFDIR | 0o755, flags: flagImplied}},
 		names:     make(map[nameKey]nameValue),
 		xattrSets: make(map[string]uint32),
 	}
@@ -173,7 +173,7 @@ func (w *walker) step(name string) error {
 		if w.make == nil {
 			return errNotThere
 		}
-		n := inode{mode: unix.S_IFDIR | 0o755, mtime: w.make.mtime, nsec: w.make.nsec}
+		n := inode{mode: unix.S_IFDIR | 0o755, flags: flagImplied, mtime: w.make.mtime, nsec: w.make.nsec}
 		if len(name) > maxName {
 			return fmt.Errorf("directory name of %d bytes: %w", len(name), ErrInvalid)
 		}

@@ -21,7 +21,9 @@
 //
 //   - Names are relative to the layer's root, however they are written; one that
 //     climbs out of it is refused. A parent that is a symlink is followed inside
-//     the root; one that is missing is made (0755, root, time of the entry).
+//     the root; one that is missing is made (0755, root, time of the entry). Like
+//     the root of a tar without an entry for it, it shows the attributes of the
+//     directory that it merges with in the layers below (stack.Implier).
 //   - Of entries with the same name the last one wins. A directory over a
 //     directory replaces its attributes and keeps its children.
 //   - ".wh.NAME" deletes NAME in the layers below, ".wh..wh..opq" all that they

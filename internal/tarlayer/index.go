@@ -81,6 +81,7 @@ const (
 	flagCaps
 	flagOther // any attribute, see whiteout.Marks.HasOther
 	flagPending
+	flagImplied // a directory that the tar does not mention
 )
 
 func (n *inode) typ() uint32    { return uint32(n.mode) & unix.S_IFMT }

@@ -23,7 +23,7 @@ import (
 // The windows have checksums of their own, being zstd frames.
 const (
 	indexMagic   = "unionfs\xd1"
-	indexVersion = 1
+	indexVersion = 2
 	indexHeader  = 184
 	numSections  = 8
 	numCounts    = 8

@@ -1,6 +1,7 @@
 package tarlayer
 
 import (
+	"crypto/sha256"
 	"io"
 	"sort"
 
@@ -20,9 +21,9 @@ type object struct {
 type dir struct{ object }
 
 var (
-	_ stack.Object = object{}
-	_ stack.Dir    = (*dir)(nil)
-	_ stack.File   = (*file)(nil)
+	_ stack.Object  = object{}
+	_ stack.Implier = (*dir)(nil)
+	_ stack.File    = (*file)(nil)
 )
 
 // inode returns the object's record; objects are only made of ones that exist.
@@ -122,8 +123,12 @@ func (o object) Xattr(attr string) ([]byte, error) {
 	return found, nil
 }
 
-// Handle has no answer: a tar has no file handles.
-func (o object) Handle() ([]byte, error) { return nil, unix.ENOTSUP }
+// Handle tells the tar by its DiffID and the object by its number in the index,
+// which follows from the tar alone.
+func (o object) Handle() ([]byte, error) {
+	sum := sha256.Sum256([]byte(o.l.cached.diffID))
+	return stack.LayerHandle([16]byte(sum[:16]), uint64(o.ino)), nil
+}
 
 func (o object) Open() (stack.File, error) {
 	n := o.inode()
@@ -152,6 +157,9 @@ func (l *Layer) object(ino uint32) (stack.Object, error) {
 	}
 	return object{l, ino}, nil
 }
+
+// Implied tells whether the tar only names things in the directory.
+func (d *dir) Implied() bool { n := d.inode(); return n.has(flagImplied) }
 
 func (d *dir) Lookup(name string) (stack.Object, stack.Presence, error) {
 	n := d.inode()
