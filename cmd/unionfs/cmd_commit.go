@@ -108,7 +108,7 @@ func runCommit(ctx context.Context, std stdio, opts *CommitOptions, args []strin
 		return err
 	}
 	defer src.close()
-	if req.Parts, err = src.parts(store, po); err != nil {
+	if req.Parts, err = src.parts(ctx, store, po); err != nil {
 		return err
 	}
 	if !opts.NoPause {

@@ -116,7 +116,7 @@ func runImageRm(ctx context.Context, std stdio, opts *ImageRmOptions, args []str
 	return nil
 }
 
-// mountedDirs are the layer directories of all live mounts that can be asked.
+// mountedDirs are the layer directories and files of all live mounts that can be asked.
 func mountedDirs(ctx context.Context) map[string]bool {
 	used := make(map[string]bool)
 	table, err := mountinfo.Mounts()
@@ -130,7 +130,7 @@ func mountedDirs(ctx context.Context) map[string]bool {
 		}
 		if st, err := client.Status(ctx); err == nil {
 			for _, l := range st.Layers {
-				used[l.Dir] = true
+				used[l.Path()] = true
 			}
 		}
 		_ = client.Close()

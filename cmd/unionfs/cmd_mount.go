@@ -16,6 +16,9 @@ type MountOptions struct {
 	Work       string
 	Ephemeral  bool
 	ReadOnly   bool
+	Unpack     bool
+	NoUnpack   bool
+	Cache      string   // directory of the index cache; "" is the default
 	Options    []string // option strings of -o, in order
 	Owner      string
 	Foreground bool
@@ -31,6 +34,9 @@ func (o *MountOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Work, "work", "", "scratch directory `DIR` on the filesystem of the upper (default: beside the upper)")
 	f.BoolVar(&o.Ephemeral, "ephemeral", false, "take changes in a temporary directory that is removed at unmount")
 	f.BoolVar(&o.ReadOnly, "read-only", false, "refuse changes, also when there is an upper")
+	f.BoolVar(&o.Unpack, "unpack", false, "unpack the layers of images into the store first")
+	f.BoolVar(&o.NoUnpack, "no-unpack", false, "read the layers of images from their blobs, though they are unpacked")
+	f.StringVar(&o.Cache, "cache", "", "directory `DIR` for the indexes of layer files (default: unionfs in $XDG_CACHE_HOME or ~/.cache)")
 	f.StringArrayVarP(&o.Options, "options", "o", nil, "mount options `OPTS`, separated by commas; may be repeated")
 	f.StringVar(&o.Owner, "owner", "", "whose the files are: image, me or `UID:GID` (default: as the layers say or remember)")
 	f.BoolVarP(&o.Foreground, "foreground", "f", false, "stay in the foreground; messages go to standard error")
@@ -39,8 +45,8 @@ func (o *MountOptions) AddFlags(f *pflag.FlagSet) {
 }
 
 const mountHelp = `Mounts the union of one or more layers, given top first, at MOUNTPOINT. A SOURCE
-is a directory, an image of the local store (NAME[:TAG]) or one in an OCI layout
-(oci:DIR[:TAG]). All changes land in the upper directory; the layers are never
+is a directory, a layer tar (FILE.tar, .tar.gz or .tar.zst), an image of the local
+store (NAME[:TAG]) or one in an OCI layout (oci:DIR[:TAG]). All changes land in the upper directory; the layers are never
 written. The command returns when the mount answers; a daemon then serves it.
 
 Instead of SOURCE and --upper the options of the kernel's overlayfs may be used:
@@ -53,6 +59,12 @@ Other options: redirect_dir=on|off|follow (default on), metacopy=on|off (off),
   looks out for the next request before it sleeps),
   allow_other, default_permissions (both default for root), and nosuid, nodev,
   noexec, noatime and their opposites.
+
+A layer tar is not unpacked: it is read once to index it, and the index is kept in
+the cache (see unionfs image prune --cache). The layers of an image are unpacked
+into the store for a mount with an upper; read-only they are read as they are,
+from their directory if they were unpacked before, else like a layer tar.
+--unpack and --no-unpack decide otherwise.
 
 Owners: uidmapping=DISK:SHOWN:COUNT[:...] and gidmapping show ids of the layers as
   others and store them back; squash_to_uid=N, squash_to_gid=N, squash_to_root
@@ -165,6 +177,8 @@ func (r *mountRequest) merge() error {
 	p.ReadOnly = p.ReadOnly || o.ReadOnly
 	o.Debug = o.Debug || p.Debug
 	switch {
+	case o.Unpack && o.NoUnpack:
+		return usagef("--unpack and --no-unpack contradict each other")
 	case o.Ephemeral && p.Upper != "":
 		return usagef("--ephemeral and an upper directory contradict each other")
 	case o.Ephemeral && p.ReadOnly:
@@ -178,6 +192,22 @@ func (r *mountRequest) merge() error {
 		p.Work = ""
 	}
 	return nil
+}
+
+// imageForm is how the layers of images are read. Indexing a blob takes as long
+// as unpacking it, and files are read about as fast either way; a blob takes no
+// second copy of the data, a directory has file handles, which keep hard links
+// together over their copy-up.
+func (r *mountRequest) imageForm() imageForm {
+	switch {
+	case r.opts.Unpack:
+		return formUnpacked
+	case r.opts.NoUnpack:
+		return formBlobs
+	case r.opts.Ephemeral, r.parsed.Upper != "" && !r.parsed.ReadOnly:
+		return formUnpacked
+	}
+	return formAsIs
 }
 
 // sortArgs tells SOURCE arguments, a label and the mountpoint apart. With

@@ -92,7 +92,7 @@ func runPack(ctx context.Context, std stdio, opts *PackOptions, args []string) e
 	if err != nil {
 		return err
 	}
-	low, err := resolveSources(opts.Lower)
+	low, err := resolveSources(opts.Lower, formAsIs)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func runPack(ctx context.Context, std stdio, opts *PackOptions, args []string) e
 		return err
 	}
 	for _, l := range low.Layers {
-		if err := ls.open(l.Dir, false); err != nil {
+		if err := ls.openLayer(ctx, l); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/unionfs-go/unionfs/internal/control"
 	"github.com/unionfs-go/unionfs/internal/image"
 	"github.com/unionfs-go/unionfs/internal/pack"
+	"github.com/unionfs-go/unionfs/internal/tarlayer"
 	"github.com/unionfs-go/unionfs/mountinfo"
 )
 
@@ -61,7 +62,7 @@ func findCommitSource(ctx context.Context, opts *CommitOptions, arg string) (*co
 		return nil, refusef("%s is not the mountpoint or the upper of a live mount; "+
 			"mount it, or name its lower layers, top first, with --lower", arg)
 	}
-	low, err := resolveSources(opts.Lower)
+	low, err := resolveSources(opts.Lower, formAsIs)
 	if err != nil {
 		return nil, err
 	}
@@ -151,15 +152,12 @@ type group struct {
 }
 
 // parts makes what the image is to be made of, bottom first.
-func (c *commitSource) parts(store *image.Store, po pack.Options) ([]image.Part, error) {
+func (c *commitSource) parts(ctx context.Context, store *image.Store, po pack.Options) ([]image.Part, error) {
 	if err := c.stack.open(c.upper, c.user); err != nil {
 		return nil, err
 	}
 	for _, l := range c.lowers {
-		if l.Dir == "" {
-			return nil, refusef("layer %s is not a directory and cannot be committed yet", l.Name)
-		}
-		if err := c.stack.open(l.Dir, false); err != nil {
+		if err := c.stack.openLayer(ctx, l); err != nil {
 			return nil, err
 		}
 	}
@@ -176,6 +174,10 @@ func (c *commitSource) parts(store *image.Store, po pack.Options) ([]image.Part,
 			continue
 		}
 		for j := g.first + g.n - 1; j >= g.first; j-- {
+			if c.lowers[j].Blob != "" {
+				parts = append(parts, c.taken(j+1))
+				continue
+			}
 			parts = append(parts, c.packed(j+1, po, "unionfs commit (lower directory)"))
 		}
 	}
@@ -192,10 +194,25 @@ func (c *commitSource) packed(i int, po pack.Options, createdBy string) image.Pa
 	return image.Part{Stack: s.stack(), Pack: po, CreatedBy: createdBy, Retry: 3}
 }
 
+// taken is layer i of the stack, a layer file, as a part that is taken over as it
+// is.
+func (c *commitSource) taken(i int) image.Part {
+	l, ok := c.stack.layers[i].(*tarlayer.Layer)
+	if !ok {
+		return image.Part{}
+	}
+	return image.Part{CreatedBy: "unionfs commit (layer file)", Blob: &image.LayerFile{
+		Path: c.lowers[i-1].Blob, Digest: l.Digest(), DiffID: l.DiffID(), Format: l.Stats().Format,
+	}}
+}
+
 func (c *commitSource) groups(store *image.Store) []group {
 	var out []group
 	for i, l := range c.lowers {
 		u, ok := store.UnpackedAt(l.Dir)
+		if l.Blob != "" && l.Image != "" {
+			u, ok = image.Unpacked{DiffID: digest.Digest(l.DiffID)}, true
+		}
 		if !ok {
 			out = append(out, group{first: i, n: 1, name: l.Name})
 			continue

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/unionfs-go/unionfs/internal/control"
 	"github.com/unionfs-go/unionfs/internal/image"
 	"github.com/unionfs-go/unionfs/whiteout"
 )
@@ -16,10 +17,9 @@ import (
 const ociPrefix = "oci:"
 
 // resolveImage finds the layers of an image: NAME[:TAG] in the store or
-// oci:DIR[:TAG]. It returns their directories, top first, and the name to show,
-// by which commit finds the image again (see findBase). Layers are unpacked into
-// the store where they are not yet.
-func resolveImage(ref string) (dirs []string, name string, err error) {
+// oci:DIR[:TAG]. It returns them, top first, and the name to show, by which
+// commit finds the image again (see findBase).
+func resolveImage(ref string, form imageForm) (layers []control.Layer, name string, err error) {
 	store, err := openStore()
 	if err != nil {
 		return nil, "", err
@@ -28,21 +28,28 @@ func resolveImage(ref string) (dirs []string, name string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	var progress func(string)
-	if isTerminal(os.Stderr) {
-		progress = func(msg string) { fmt.Fprintf(os.Stderr, "unionfs: %s: %s\n", ref, msg) }
+	if form == formUnpacked {
+		var progress func(string)
+		if isTerminal(os.Stderr) {
+			progress = func(msg string) { fmt.Fprintf(os.Stderr, "unionfs: %s: %s\n", ref, msg) }
+		}
+		if _, err := store.Unpack(context.Background(), img, markNamespace(), progress); err != nil {
+			return nil, "", fmt.Errorf("unpack %s: %w", ref, err)
+		}
 	}
-	layers, err := store.Unpack(context.Background(), img, markNamespace(), progress)
+	places, err := store.Places(img, markNamespace(), form != formBlobs)
 	if err != nil {
-		return nil, "", fmt.Errorf("unpack %s: %w", ref, err)
+		return nil, "", fmt.Errorf("find the layers of %s: %w", ref, err)
 	}
-	for _, l := range layers {
-		dirs = append(dirs, l.Dir)
+	for _, p := range places {
+		layers = append(layers, control.Layer{
+			Name: name, Image: name, Dir: p.Dir, Blob: p.Blob, Digest: p.Digest.String(), DiffID: p.DiffID.String(),
+		})
 	}
-	if len(dirs) == 0 {
+	if len(layers) == 0 {
 		return nil, "", refusef("%s has no layers", ref)
 	}
-	return dirs, name, nil
+	return layers, name, nil
 }
 
 // markNamespace is where marks are kept in layers that this process writes.
@@ -73,7 +80,7 @@ func findImage(store *image.Store, ref string) (img *image.Image, name string, e
 	}
 	img, err = store.Find(ref)
 	if errors.Is(err, image.ErrNotFound) {
-		return nil, "", refusef("%s is neither a directory nor an image in the store %s (unionfs image ls lists them)", ref, store.Root())
+		return nil, "", refusef("%s is neither a path nor an image in the store %s (unionfs image ls lists them)", ref, store.Root())
 	}
 	if err != nil {
 		return nil, "", err

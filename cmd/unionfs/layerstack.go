@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
+	"log/slog"
+	"os"
+
 	"golang.org/x/sys/unix"
 
+	"github.com/unionfs-go/unionfs/internal/control"
 	"github.com/unionfs-go/unionfs/internal/pack"
 	"github.com/unionfs-go/unionfs/internal/stack"
 	"github.com/unionfs-go/unionfs/internal/sys"
@@ -38,6 +43,26 @@ func (s *layerStack) open(dir string, userXattr bool) error {
 	s.layers = append(s.layers, l)
 	s.ns = append(s.ns, ns)
 	s.native = append(s.native, known)
+	return nil
+}
+
+// openLayer adds a layer that a SOURCE or a mount names.
+func (s *layerStack) openLayer(ctx context.Context, l control.Layer) error {
+	if l.Blob == "" {
+		return s.open(l.Dir, false)
+	}
+	ns := markNamespace()
+	if len(s.ns) > 0 {
+		ns = s.ns[0]
+	}
+	tars := tarOpener{ns: ns, log: slog.New(slog.DiscardHandler), terminal: isTerminal(os.Stderr)}
+	layer, err := tars.open(ctx, &l)
+	if err != nil {
+		return err
+	}
+	s.layers = append(s.layers, layer)
+	s.ns = append(s.ns, ns)
+	s.native = append(s.native, true)
 	return nil
 }
 

@@ -226,6 +226,7 @@ type psEntry struct {
 	Layers     []struct {
 		Name string `json:"name"`
 		Dir  string `json:"dir"`
+		Blob string `json:"blob"`
 	} `json:"layers"`
 }
 

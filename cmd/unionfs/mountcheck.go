@@ -108,6 +108,12 @@ func (c *checker) checkUpper() error {
 		hint = "; set TMPDIR to a directory outside the layers"
 	}
 	for _, l := range c.plan.lowers.Layers {
+		if l.Blob != "" {
+			if c.contains(upper, filepath.Dir(l.Blob)) {
+				return refusef("layer %s is inside upper directory %s; take an upper outside of all layers", l.Blob, upper)
+			}
+			continue
+		}
 		in, around := c.contains(l.Dir, upper), c.contains(upper, l.Dir)
 		switch {
 		case in && around:
@@ -136,6 +142,9 @@ func (c *checker) checkWork() error {
 		return refusef("upper directory %s is inside workdir %s; take a workdir beside it", upper, work)
 	}
 	for _, l := range c.plan.lowers.Layers {
+		if l.Blob != "" {
+			continue
+		}
 		if c.contains(l.Dir, work) || c.contains(work, l.Dir) {
 			return refusef("workdir %s and layer %s overlap; take a workdir outside of all layers", work, l.Dir)
 		}
@@ -190,7 +199,7 @@ func (c *checker) checkMountpoint() error {
 		}
 	}
 	for _, l := range c.plan.lowers.Layers {
-		if !c.contains(l.Dir, mnt) || c.contains(mnt, l.Dir) {
+		if l.Blob != "" || !c.contains(l.Dir, mnt) || c.contains(mnt, l.Dir) {
 			continue
 		}
 		fd, err := sys.CloneReadOnly(l.Dir)

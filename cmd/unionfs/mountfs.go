@@ -71,15 +71,15 @@ func serveMount(ctx context.Context, std stdio, req *mountRequest, ready *os.Fil
 	} else {
 		defer dir.Close() //nolint:errcheck // only read
 	}
-	if err := d.mount(); err != nil {
+	if err := d.mount(ctx); err != nil {
 		return err
 	}
 	return d.serve(ctx, dir, ready)
 }
 
 // mount opens the layers, makes the filesystem and mounts it.
-func (d *daemon) mount() error {
-	cfg, err := d.config()
+func (d *daemon) mount(ctx context.Context) error {
+	cfg, err := d.config(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func refuseInput(err error) error {
 }
 
 // config makes the filesystem's configuration, with the layers opened.
-func (d *daemon) config() (fs.Config, error) {
+func (d *daemon) config(ctx context.Context) (fs.Config, error) {
 	p := d.plan
 	o := p.req.parsed
 	cfg := fs.Config{
@@ -117,18 +117,49 @@ func (d *daemon) config() (fs.Config, error) {
 		Ownership: ownershipOf(&o),
 		FailPoint: os.Getenv(failPointVar), Log: d.log,
 	}
-	fds := sys.NewFDCache(layerFDs())
-	for _, l := range p.lowers.Layers {
-		layer, err := stack.OpenDir(l.Dir, stack.DirOptions{Namespace: p.namespace, FDs: fds})
-		if err != nil {
-			for _, open := range cfg.Lowers {
-				_ = open.Close() // the error is about another layer
-			}
-			return cfg, refusef("layer %s cannot be opened: %w", l.Name, err)
-		}
-		cfg.Lowers = append(cfg.Lowers, layer)
+	var err error
+	if cfg.Lowers, err = d.openLayers(ctx); err != nil {
+		return cfg, err
 	}
-	return cfg, nil
+	if p.req.opts.Ephemeral {
+		err = p.dressEphemeral(stack.New(cfg.Lowers).Root().Top().Object.Attr())
+	}
+	if err != nil {
+		closeLayers(cfg.Lowers)
+	}
+	return cfg, err
+}
+
+// openLayers opens the lowers. Files are indexed where they are not yet, which
+// takes a while and which ctx ends.
+func (d *daemon) openLayers(ctx context.Context) ([]stack.Layer, error) {
+	p := d.plan
+	fds := sys.NewFDCache(layerFDs())
+	tars := tarOpener{ns: p.namespace, cache: p.req.opts.Cache, log: d.log, terminal: isTerminal(os.Stderr)}
+	var out []stack.Layer
+	for i := range p.lowers.Layers {
+		l := &p.lowers.Layers[i]
+		var layer stack.Layer
+		var err error
+		if l.Blob != "" {
+			layer, err = tars.open(ctx, l)
+		} else if layer, err = stack.OpenDir(l.Dir, stack.DirOptions{Namespace: p.namespace, FDs: fds}); err != nil {
+			err = refusef("layer %s cannot be opened: %w", l.Name, err)
+		}
+		if err != nil {
+			closeLayers(out)
+			return nil, err
+		}
+		out = append(out, layer)
+	}
+	return out, nil
+}
+
+// closeLayers closes layers that were only read, when something else failed.
+func closeLayers(layers []stack.Layer) {
+	for _, l := range layers {
+		_ = l.Close()
+	}
 }
 
 // layerFDs is how many directory descriptors all lowers together keep open: an
@@ -282,7 +313,7 @@ func (d *daemon) status() (control.Status, error) {
 	options := p.req.parsed
 	options.Upper, options.Work, options.Lowers = p.upper, p.work, nil
 	for _, l := range p.lowers.Layers {
-		options.Lowers = append(options.Lowers, l.Dir)
+		options.Lowers = append(options.Lowers, l.Path())
 	}
 	logPath := ""
 	if d.logFile != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/unionfs-go/unionfs/internal/control"
 	"github.com/unionfs-go/unionfs/internal/mountopt"
+	"github.com/unionfs-go/unionfs/internal/stack"
 	"github.com/unionfs-go/unionfs/internal/sys"
 	"github.com/unionfs-go/unionfs/mountinfo"
 	"github.com/unionfs-go/unionfs/whiteout"
@@ -65,11 +66,11 @@ func (p *mountPlan) findLayers() error {
 	r := p.req
 	if len(r.parsed.Lowers) > 0 {
 		for _, l := range r.parsed.Lowers {
-			dir, err := resolveDir("layer", l)
+			layer, err := resolveLayer(l)
 			if err != nil {
 				return err
 			}
-			p.lowers.Layers = append(p.lowers.Layers, control.Layer{Name: l, Dir: dir})
+			p.lowers.Layers = append(p.lowers.Layers, layer)
 		}
 	} else {
 		// Unpacking an image takes a while; mistakes are reported before.
@@ -79,7 +80,7 @@ func (p *mountPlan) findLayers() error {
 			}
 		}
 		var err error
-		if p.lowers, err = resolveSources(r.sources); err != nil {
+		if p.lowers, err = resolveSources(r.sources, r.imageForm()); err != nil {
 			return err
 		}
 	}
@@ -176,8 +177,9 @@ func (p *mountPlan) makeWork(table mountinfo.Table) error {
 	return p.leftovers.add(parent, filepath.Base(work), false)
 }
 
-// makeEphemeral makes a temporary upper and workdir. The upper looks like the
-// root of the topmost layer, since the mount's root will look like the upper.
+// makeEphemeral makes a temporary upper and workdir. The upper will look like
+// the root of the topmost layer, since the mount's root looks like the upper: see
+// dressEphemeral.
 func (p *mountPlan) makeEphemeral() error {
 	parent := os.Getenv("TMPDIR")
 	if parent == "" {
@@ -200,14 +202,16 @@ func (p *mountPlan) makeEphemeral() error {
 			return fmt.Errorf("make the ephemeral upper: %w", err)
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(p.lowers.Layers[0].Dir, &st); err != nil {
-		return fmt.Errorf("look at layer %s: %w", p.lowers.Layers[0].Name, err)
-	}
-	if err := unix.Chown(p.upper, int(st.Uid), int(st.Gid)); err != nil && os.Geteuid() == 0 && err != unix.EINVAL {
+	return nil
+}
+
+// dressEphemeral gives a temporary upper owner and mode of the topmost layer's
+// root.
+func (p *mountPlan) dressEphemeral(a stack.Attr) error {
+	if err := unix.Chown(p.upper, int(a.UID), int(a.GID)); err != nil && os.Geteuid() == 0 && err != unix.EINVAL {
 		return fmt.Errorf("give the ephemeral upper the owner of layer %s: %w", p.lowers.Layers[0].Name, err)
 	}
-	if err := unix.Chmod(p.upper, st.Mode&0o7777); err != nil {
+	if err := unix.Chmod(p.upper, a.Mode&0o7777); err != nil {
 		return fmt.Errorf("give the ephemeral upper the mode of layer %s: %w", p.lowers.Layers[0].Name, err)
 	}
 	return nil

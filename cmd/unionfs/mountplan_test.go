@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/unionfs-go/unionfs/internal/stack"
 	"github.com/unionfs-go/unionfs/internal/sys"
 	"github.com/unionfs-go/unionfs/whiteout"
 )
@@ -85,7 +86,12 @@ func plan(t *testing.T, root, opts string, args ...string) (*mountPlan, error) {
 // layout is what each refusal starts from.
 func layout(t *testing.T) string {
 	root := tree(t, "a/sub", "b", "upper/sub", "work/sub", "mnt", "other", "bind", "tmp", "kmnt", "ku", "kw")
-	if err := os.WriteFile(filepath.Join(root, "file"), nil, 0o644); err != nil {
+	for _, name := range []string{"file", "upper/sub/l.tar"} {
+		if err := os.WriteFile(filepath.Join(root, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(root, "fifo"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("a", filepath.Join(root, "link")); err != nil {
@@ -104,7 +110,8 @@ func TestMountRefusesBadInput(t *testing.T) {
 	}{
 		{"missing layer", "", []string{"R/none", "R/mnt"}, "layer R/none does not exist"},
 		{"missing layer in lowerdir", "lowerdir=R/a:R/none", []string{"R/mnt"}, "layer R/none does not exist"},
-		{"layer is a file", "", []string{"R/file", "R/mnt"}, "layer R/file is not a directory"},
+		{"layer is no file", "", []string{"R/fifo", "R/mnt"}, "layer R/fifo is neither a directory nor a layer tar"},
+		{"layer file inside the upper", "", []string{"--upper", "R/upper", "R/upper/sub/l.tar", "R/mnt"}, "layer R/upper/sub/l.tar is inside upper directory R/upper"},
 		{"no image of that name", "", []string{"no-such-image:1", "R/mnt"}, "no-such-image:1"},
 		{"missing upper", "", []string{"--upper", "R/none", "R/a", "R/mnt"}, "upper directory R/none does not exist"},
 		{"upper is a file", "", []string{"--upper", "R/file", "R/a", "R/mnt"}, "upper directory R/file is not a directory"},
@@ -224,17 +231,14 @@ func TestEphemeralLooksLikeTheTopLayerAndGoes(t *testing.T) {
 	needMount(t)
 	root := layout(t)
 	t.Setenv("TMPDIR", root+"/other")
-	if err := os.Chmod(root+"/a", 0o751); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(root+"/a", 33, 44); err != nil {
-		t.Fatal(err)
-	}
 	p, err := plan(t, root, "", "--ephemeral", "R/a", "R/mnt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var st unix.Stat_t
+	if err := p.dressEphemeral(stack.Attr{Mode: unix.S_IFDIR | 0o751, UID: 33, GID: 44}); err != nil {
+		t.Fatal(err)
+	}
 	if err := unix.Stat(p.upper, &st); err != nil || st.Mode&0o7777 != 0o751 || st.Uid != 33 || st.Gid != 44 {
 		t.Errorf("upper: %v mode %o owner %d:%d", err, st.Mode, st.Uid, st.Gid)
 	}

@@ -21,43 +21,69 @@ type lowers struct {
 	ImageLayers int             // how many they are
 }
 
+// imageForm is how the layers of an image are read.
+type imageForm uint8
+
+// The forms.
+const (
+	formAsIs     imageForm = iota // the directory where a layer is unpacked already, else its blob
+	formUnpacked                  // directories; layers are unpacked where they are not yet
+	formBlobs                     // blobs, also of layers that are unpacked
+)
+
 // resolveSources turns SOURCE arguments, top first, into layers. An image may
 // stand anywhere, but only the last one counts as what a commit builds on.
-func resolveSources(sources []string) (lowers, error) {
+func resolveSources(sources []string, form imageForm) (lowers, error) {
 	var out lowers
 	for i, s := range sources {
 		if s == "" {
 			return lowers{}, usagef("a SOURCE is empty")
 		}
-		if isDirSource(s) {
-			dir, err := resolveDir("layer", s)
+		if isPathSource(s) {
+			l, err := resolveLayer(s)
 			if err != nil {
 				return lowers{}, err
 			}
-			out.Layers = append(out.Layers, control.Layer{Name: s, Dir: dir})
+			out.Layers = append(out.Layers, l)
 			continue
 		}
-		dirs, name, err := resolveImage(s)
+		layers, name, err := resolveImage(s, form)
 		if err != nil {
 			return lowers{}, err
 		}
-		for _, dir := range dirs {
-			out.Layers = append(out.Layers, control.Layer{Name: name, Dir: dir})
-		}
+		out.Layers = append(out.Layers, layers...)
 		if i == len(sources)-1 {
-			out.Image, out.ImageLayers = name, len(dirs)
+			out.Image, out.ImageLayers = name, len(layers)
 		}
 	}
 	return out, nil
+}
+
+// resolveLayer finds a layer by path: a directory, or a file that is taken for
+// a layer tar.
+func resolveLayer(path string) (control.Layer, error) {
+	l := control.Layer{Name: path}
+	abs, info, err := resolvePath("layer", path)
+	switch {
+	case err != nil:
+		return l, err
+	case info.IsDir():
+		l.Dir = abs
+		return l, checkReadable("layer", path, abs, unix.R_OK|unix.X_OK)
+	case info.Mode().IsRegular():
+		l.Blob = abs
+		return l, checkReadable("layer", path, abs, unix.R_OK)
+	}
+	return l, refusef("layer %s is neither a directory nor a layer tar", path)
 }
 
 // imagePrefixes begin a SOURCE that is an image wherever a file of that name
 // may be.
 var imagePrefixes = []string{"oci:", "docker-archive:"}
 
-// isDirSource tells whether a SOURCE is meant as a path: it looks like one, or
+// isPathSource tells whether a SOURCE is meant as a path: it looks like one, or
 // something is there.
-func isDirSource(s string) bool {
+func isPathSource(s string) bool {
 	if slices.ContainsFunc(imagePrefixes, func(p string) bool { return strings.HasPrefix(s, p) }) {
 		return false
 	}
@@ -71,6 +97,19 @@ func isDirSource(s string) bool {
 // resolveDir returns the absolute path, free of symlinks, of a directory that
 // can be read; what is the word for it in messages.
 func resolveDir(what, path string) (string, error) {
+	abs, info, err := resolvePath(what, path)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return "", refusef("%s %s is not a directory", what, path)
+	}
+	return abs, checkReadable(what, path, abs, unix.R_OK|unix.X_OK)
+}
+
+// resolvePath returns the absolute path, free of symlinks, of something that is
+// there.
+func resolvePath(what, path string) (string, iofs.FileInfo, error) {
 	abs, err := filepath.Abs(path)
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs)
@@ -81,19 +120,25 @@ func resolveDir(what, path string) (string, error) {
 	}
 	switch {
 	case errors.Is(err, iofs.ErrNotExist):
-		return "", refusef("%s %s does not exist; make it or correct the path", what, path)
+		return "", nil, refusef("%s %s does not exist; make it or correct the path", what, path)
 	case errors.Is(err, unix.ENOTCONN):
-		return "", refusef("%s %s is on a mount whose daemon is dead; unmount that first", what, path)
+		return "", nil, refusef("%s %s is on a mount whose daemon is dead; unmount that first", what, path)
 	case err != nil:
-		return "", refusef("%s %s cannot be reached: %w", what, path, err)
+		return "", nil, refusef("%s %s cannot be reached: %w", what, path, err)
 	}
-	if !info.IsDir() {
-		return "", refusef("%s %s is not a directory", what, path)
+	return abs, info, nil
+}
+
+// checkReadable refuses what this process may not read; mode is of access(2).
+func checkReadable(what, path, abs string, mode uint32) error {
+	err := unix.Faccessat(unix.AT_FDCWD, abs, mode, unix.AT_EACCESS)
+	switch {
+	case err == nil:
+		return nil
+	case mode&unix.X_OK == 0:
+		return refusef("%s %s cannot be read (%w); give read permission to it", what, path, err)
 	}
-	if err := unix.Faccessat(unix.AT_FDCWD, abs, unix.R_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return "", refusef("%s %s cannot be read (%w); give read and search permission to it", what, path, err)
-	}
-	return abs, nil
+	return refusef("%s %s cannot be read (%w); give read and search permission to it", what, path, err)
 }
 
 // privileged tells whether this process may do what the kernel asks

@@ -43,6 +43,22 @@ type Layer struct {
 	Name string `json:"name"`
 	// Dir is the directory it is read from; empty for a layer that has none.
 	Dir string `json:"dir,omitempty"`
+	// Blob is the layer file it is read from where it is not unpacked, and Digest
+	// and DiffID are those of the file and of the tar in it.
+	Blob   string `json:"blob,omitempty"`
+	Digest string `json:"digest,omitempty"`
+	DiffID string `json:"diff_id,omitempty"`
+	// Image is the reference of the image that the layer is one of, where it was
+	// given as an image.
+	Image string `json:"image,omitempty"`
+}
+
+// Path is the directory or the file that the layer is read from.
+func (l *Layer) Path() string {
+	if l.Blob != "" {
+		return l.Blob
+	}
+	return l.Dir
 }
 
 // Status is what a daemon says about its mount.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"time"
 
@@ -14,12 +15,21 @@ import (
 
 	"github.com/unionfs-go/unionfs/internal/pack"
 	"github.com/unionfs-go/unionfs/internal/stack"
+	"github.com/unionfs-go/unionfs/internal/tarlayer"
 )
 
-// Part is one piece of a new image: all layers of an image there is, or the top
-// layer of a stack, to be packed.
+// LayerFile is a layer that is packed already, in a file anywhere.
+type LayerFile struct {
+	Path           string
+	Digest, DiffID digest.Digest
+	Format         tarlayer.Format
+}
+
+// Part is one piece of a new image: all layers of an image there is, a layer
+// file, or the top layer of a stack, to be packed.
 type Part struct {
-	Image *Image // its blobs are referred to, never compressed again
+	Image *Image     // its blobs are referred to, never compressed again
+	Blob  *LayerFile // is copied as it is
 
 	Stack *stack.Stack // layer 0 is packed, the others lie below it
 	Pack  pack.Options
@@ -80,9 +90,12 @@ func (s *Store) Commit(ctx context.Context, req CommitRequest) (Committed, error
 		return Committed{}, err
 	}
 	for i, p := range req.Parts {
-		if p.Image != nil {
+		switch {
+		case p.Image != nil:
 			err = d.addImage(p.Image)
-		} else {
+		case p.Blob != nil:
+			err = d.addFile(p)
+		default:
 			err = d.addPacked(ctx, p, i == len(req.Parts)-1)
 		}
 		if err != nil {
@@ -151,6 +164,39 @@ func (d *draft) addImage(img *Image) error {
 	for ; layers < len(img.DiffIDs()); layers++ {
 		d.config.History = append(d.config.History, ispec.History{CreatedBy: "unknown"})
 	}
+	return nil
+}
+
+// addFile takes a layer file over.
+func (d *draft) addFile(p Part) error {
+	l := p.Blob
+	media := map[tarlayer.Format]string{
+		tarlayer.Plain: ispec.MediaTypeImageLayer, tarlayer.Gzip: ispec.MediaTypeImageLayerGzip, tarlayer.Zstd: ispec.MediaTypeImageLayerZstd,
+	}[l.Format]
+	f, err := openRegular(l.Path)
+	if err != nil {
+		return fmt.Errorf("take over layer: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	b, err := d.t.newBlob()
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(b, f); err != nil {
+		b.abandon()
+		return fmt.Errorf("take over layer %s: %w", l.Path, err)
+	}
+	if got := digest.NewDigest(digest.SHA256, b.hash); got != l.Digest {
+		b.abandon()
+		return fmt.Errorf("take over layer %s: %w: its digest is %s, not %s", l.Path, ErrCorrupt, got, l.Digest)
+	}
+	desc, err := b.publish(media, "base")
+	if err != nil {
+		return err
+	}
+	d.config.History = append(d.config.History, ispec.History{Created: d.config.Created, CreatedBy: p.CreatedBy})
+	d.manifest.Layers = append(d.manifest.Layers, desc)
+	d.config.RootFS.DiffIDs = append(d.config.RootFS.DiffIDs, l.DiffID)
 	return nil
 }
 

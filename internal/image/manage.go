@@ -61,7 +61,7 @@ type Removed struct {
 // Remove takes a name from an image and, when it was the last, removes the
 // image with all blobs that no other image needs. By ID all names go, which
 // needs force when there are several. ErrInUse: inUse, asked with the directory
-// of an unpacked layer, says that the image is mounted; nil knows of no mount.
+// of an unpacked layer or the file of a blob, says that the image is mounted; nil knows of no mount.
 func (s *Store) Remove(source string, force bool, inUse func(dir string) bool) (Removed, error) {
 	var out Removed
 	lock, err := s.exclusive()
@@ -143,6 +143,11 @@ func (s *Store) removal(source string) (img removable, names []string, byName bo
 }
 
 func (s *Store) checkUse(img removable, inUse func(dir string) bool) error {
+	for _, l := range img.Manifest.Layers {
+		if path, err := s.BlobPath(l.Digest); err == nil && inUse(path) {
+			return fmt.Errorf("%w: a mount has its layer %s; unmount it first (unionfs ps)", ErrInUse, l.Digest.Encoded()[:12])
+		}
+	}
 	ids := slices.Concat(img.DiffIDs(), identity.ChainIDs(slices.Clone(img.DiffIDs())))
 	for _, d := range ids {
 		for _, ns := range namespaces {
