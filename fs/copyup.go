@@ -249,6 +249,9 @@ func (f *FS) publishLocked(n, parent *node, r *cow.Request, p *cow.Prepared) err
 	}
 	parent.dir.impure = parent.dir.impure || r.Impure
 	n.links[0].below = false
+	if ix := parent.dir.index; ix != nil {
+		ix.setBelow(n.links[0].name, false)
+	}
 	if n.hard != nil && r.IndexName != "" {
 		n.hard.indexed = true
 	}
@@ -292,7 +295,7 @@ func (f *FS) turnOver(n *node, fd int, name string, r *cow.Request) error {
 		state = metaUpper
 	}
 	n.upper.Store(state)
-	n.data.retireLower(f)
+	n.retireLower(f)
 	return nil
 }
 
@@ -316,7 +319,7 @@ func (f *FS) completeData(n *node) error {
 		return err
 	}
 	n.upper.Store(fullUpper)
-	n.data.retireLower(f)
+	n.retireLower(f)
 	return nil
 }
 

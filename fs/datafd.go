@@ -22,6 +22,22 @@ type dataFiles struct {
 	file stack.File // the lower file, where its layer has none; guarded by mu
 }
 
+// files returns the node's data files, made when they are first needed.
+func (n *node) files() *dataFiles {
+	if d := n.data.Load(); d != nil {
+		return d
+	}
+	n.data.CompareAndSwap(nil, new(dataFiles))
+	return n.data.Load()
+}
+
+// retireLower closes the lower file once its data is in the upper.
+func (n *node) retireLower(f *FS) {
+	if d := n.data.Load(); d != nil {
+		d.retireLower(f)
+	}
+}
+
 // drop closes everything, when the kernel has forgotten the node.
 func (d *dataFiles) drop(f *FS) {
 	f.dataFDs.Drop(&d.upper)
@@ -43,11 +59,12 @@ func (d *dataFiles) retireLower(f *FS) {
 //
 // Preconditions: no lock of f is held; n is a regular file in the upper.
 func (f *FS) upperData(n *node, write bool) (fd int, done func(), err error) {
-	slot := &n.data.upper
+	files := n.files()
+	slot := &files.upper
 	fd, err = f.dataFDs.Acquire(slot, func() (int, error) { return f.openUpperData(n, unix.O_RDWR) })
 	if err != nil && !write && err != unix.ENOENT {
 		// A file that its owner may not write, without root's rights.
-		slot = &n.data.upRO
+		slot = &files.upRO
 		fd, err = f.dataFDs.Acquire(slot, func() (int, error) { return f.openUpperData(n, unix.O_RDONLY) })
 	}
 	if err != nil {
@@ -115,7 +132,8 @@ func (n *node) lowerData() stack.Object { return n.lower[len(n.lower)-1].Object 
 // lowerFD returns a descriptor of n's lower file until done is called; ok is
 // false where the layer has no descriptors.
 func (f *FS) lowerFD(n *node) (fd int, done func(), ok bool, err error) {
-	slot := &n.data.lower
+	files := n.files()
+	slot := &files.lower
 	fd, err = f.dataFDs.Acquire(slot, func() (int, error) {
 		file, err := n.lowerData().Open()
 		if err != nil {
@@ -123,7 +141,7 @@ func (f *FS) lowerFD(n *node) (fd int, done func(), ok bool, err error) {
 		}
 		fd, has := file.FD()
 		if !has {
-			n.data.keep(file)
+			files.keep(file)
 			return -1, errNoFD
 		}
 		dup, err := sys.Dup(fd)
@@ -154,15 +172,16 @@ func (d *dataFiles) keep(file stack.File) {
 
 // readLower reads the lower file where its layer has no descriptors.
 func (n *node) readLower(p []byte, off int64) (int, error) {
-	n.data.mu.Lock()
-	file := n.data.file
-	n.data.mu.Unlock()
+	files := n.files()
+	files.mu.Lock()
+	file := files.file
+	files.mu.Unlock()
 	if file == nil {
 		var err error
 		if file, err = n.lowerData().Open(); err != nil {
 			return 0, err
 		}
-		n.data.keep(file)
+		files.keep(file)
 	}
 	count, err := file.ReadAt(p, off)
 	if err == io.EOF { //nolint:errorlint // io.ReaderAt returns it bare

@@ -255,6 +255,9 @@ func (f *FS) linkUp(n, parent *node, name string) error {
 		return err
 	}
 	n.links[i].below = false
+	if ix := parent.dir.index; ix != nil {
+		ix.setBelow(name, false)
+	}
 	if err := restore(); err != nil {
 		return err
 	}

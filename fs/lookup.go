@@ -43,9 +43,16 @@ func (f *FS) resolve(dir *node, name string) (resolved, error) {
 	if len(dir.lower) == 0 && q.Redirect == "" {
 		return r, nil
 	}
-	var err error
+	err := f.resolveBelow(dir, q, &r)
+	return r, err
+}
+
+// resolveBelow asks the layers below and completes r.
+//
+// Preconditions: as resolve.
+func (f *FS) resolveBelow(dir *node, q stack.Search, r *resolved) (err error) {
 	if r.lower, err = f.lowers.Find(dir.lower, q); err != nil {
-		return r, err
+		return err
 	}
 	if !r.inUpper && len(r.lower) > 0 {
 		r.attr = r.lower[0].Object.Attr()
@@ -54,7 +61,7 @@ func (f *FS) resolve(dir *node, name string) (resolved, error) {
 		}
 	}
 	f.own.recall(r.over, &r.attr)
-	return r, nil
+	return nil
 }
 
 // resolveUpper asks the upper, and tells whether the layers below have a say.
@@ -156,7 +163,12 @@ func (f *FS) childLocked(dir *node, name string) (*node, error) {
 		}
 		return nil, unix.ENOENT
 	}
-	r, err := f.resolve(dir, name)
+	var r resolved
+	if ix != nil && ix.isBelow(name) {
+		err = f.resolveBelow(dir, stack.Search{Name: name}, &r)
+	} else {
+		r, err = f.resolve(dir, name)
+	}
 	if err != nil {
 		return nil, err
 	}

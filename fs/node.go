@@ -38,7 +38,7 @@ type node struct {
 	mtime    atomic.Int64  // last mtime the kernel set, in ns, 0 for none; see write
 	// over is what is remembered of the object, nil for nothing; see ownership.
 	over atomic.Pointer[whiteout.Override]
-	data dataFiles // descriptors for reading and writing, by its own locks
+	data atomic.Pointer[dataFiles] // what data goes through, once it was needed
 
 	mu     sync.RWMutex
 	links  []link    // names in the union; guarded by mu
@@ -368,7 +368,9 @@ func (f *FS) forget(id, count uint64) {
 	n.mu.Lock()
 	f.takeFromOrphan(n) // a name that was found since leads to the index
 	n.mu.Unlock()
-	n.data.drop(f)
+	if d := n.data.Load(); d != nil {
+		d.drop(f)
+	}
 	if n.dir != nil {
 		f.dirFDs.Drop(&n.dir.slot)
 	}

@@ -68,7 +68,7 @@ func TestDirIndexAddReplacesTheObject(t *testing.T) {
 	ix.add("a", 1, unix.S_IFREG)
 	c := ix.byName["a"]
 	ix.add("a", 2, unix.S_IFDIR)
-	if len(ix.ents) != 1 || ix.ents[0] != (indexEnt{"a", 2, unix.S_IFDIR, c}) {
+	if len(ix.ents) != 1 || ix.ents[0] != (indexEnt{name: "a", ino: 2, typ: unix.S_IFDIR, cookie: c}) {
 		t.Errorf("entries %+v", ix.ents)
 	}
 	ix.remove("nothing")

@@ -26,6 +26,7 @@ type indexEnt struct {
 	ino    uint64
 	typ    uint32
 	cookie uint64
+	below  bool // the upper has nothing under the name
 }
 
 // Cookies of "." and ".."; the others follow.
@@ -54,13 +55,39 @@ func (ix *dirIndex) empty() bool { return len(ix.byName) == 0 }
 func (ix *dirIndex) add(name string, ino uint64, typ uint32) {
 	if c, ok := ix.byName[name]; ok {
 		if i := ix.at(c); i < len(ix.ents) && ix.ents[i].cookie == c {
-			ix.ents[i].ino, ix.ents[i].typ = ino, typ
+			ix.ents[i].ino, ix.ents[i].typ, ix.ents[i].below = ino, typ, false
 			return
 		}
 	}
-	ix.ents = append(ix.ents, indexEnt{name, ino, typ, ix.next})
+	ix.ents = append(ix.ents, indexEnt{name: name, ino: ino, typ: typ, cookie: ix.next})
 	ix.byName[name] = ix.next
 	ix.next++
+}
+
+// entry is the entry of a name, or nil.
+func (ix *dirIndex) entry(name string) *indexEnt {
+	c, ok := ix.byName[name]
+	if !ok {
+		return nil
+	}
+	if i := ix.at(c); i < len(ix.ents) && ix.ents[i].cookie == c {
+		return &ix.ents[i]
+	}
+	return nil
+}
+
+// isBelow tells whether a name is known to be in the layers below only.
+func (ix *dirIndex) isBelow(name string) bool {
+	e := ix.entry(name)
+	return e != nil && e.below
+}
+
+// setBelow notes where the object of a name is: in the layers below only, or in
+// the upper.
+func (ix *dirIndex) setBelow(name string, below bool) {
+	if e := ix.entry(name); e != nil {
+		e.below = below
+	}
 }
 
 // remove drops a name.
@@ -175,6 +202,7 @@ func (f *FS) indexOf(dir *node) (*dirIndex, error) {
 			}
 		}
 		ix.add(e.Name, f.inos.number(e.Dev, e.Ino), f.listedType(dir, e.Dirent))
+		ix.setBelow(e.Name, true)
 	}
 	dir.dir.index = ix
 	return ix, nil

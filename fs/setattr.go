@@ -80,12 +80,12 @@ const maxSize = 1<<63 - 1
 func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn) error {
 	// An empty SETATTR comes before a write to a file with capabilities, whoever
 	// writes, or with set-id bits, when the writer may not keep those. With a
-	// ctime (which is only sent with the writeback cache) it is a chown that
-	// changes nothing, and that drops set-id bits for everybody.
+	// ctime (which is only sent with the writeback cache), or for what cannot be
+	// written, it is a chown that changes nothing, and that drops set-id bits for everybody.
 	said := in.Valid &^ (fuse.FATTR_FH | fuse.FATTR_LOCKOWNER)
-	write := said == 0
-	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || write || said == fuse.FATTR_CTIME
-	if said == fuse.FATTR_CTIME || write {
+	write := said == 0 && n.typ == unix.S_IFREG
+	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || said == 0 || said == fuse.FATTR_CTIME
+	if said == fuse.FATTR_CTIME || said == 0 {
 		if err := f.mayDropSetID(n, p, &in.Caller, write); err != nil {
 			return err
 		}
