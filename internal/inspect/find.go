@@ -39,13 +39,17 @@ func (m *Model) Search(ctx context.Context, from Node, f *Filter, found func(Ver
 }
 
 // Sizes are the bytes of regular files at and below each node, as a view shows
-// them; files with several names count under each.
-func (m *Model) Sizes(view int) []int64 {
+// them, or as the layer alone has them if own is set; files with several names
+// count under each.
+func (m *Model) Sizes(layer int, own bool) []int64 {
 	sizes := make([]int64, len(m.nodes))
 	for n := Node(len(m.nodes)) - 1; n >= 0; n-- {
-		if id := m.at(n, view); id >= 0 {
-			if v := &m.versions[id]; isFile(v.mode) {
+		from, to := m.own(n)
+		for i := from; i < to; i++ {
+			v := &m.versions[i]
+			if isFile(v.mode) && (own && int(v.layer) == layer && v.since == v.layer || !own && v.visibleIn(layer)) {
 				sizes[n] += v.size
+				break
 			}
 		}
 		if p := m.nodes[n].parent; p != None {
