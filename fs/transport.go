@@ -79,12 +79,21 @@ type wish struct {
 	why  string
 }
 
-// wishesFor is what to try for an option, in order. Measured with 800 small
-// files on tmpfs (tar x, rm -rf, GETATTR of 1 and of 3 clients; time as a part
-// of gofuse's): on CPUs that are free, dev with spinning takes 0.45, 0.5, 0.35
-// and 0.5, uring 0.65, 0.5, 0.3 and 0.55; on two CPUs under a load of 15, dev
-// 0.6-1.1, 0.9, 0.9 and 0.8, uring 0.6, 0.6, 0.75 and 0.6. uring burns no CPU
-// while it waits.
+// wishesFor is what to try for an option, in order. Measured on two CPUs that
+// others used too, so only roughly, with 800 small files on tmpfs; medians of
+// five rounds as a part of gofuse's time:
+//
+//	                           tar x      rm -rf    GETATTR   3 clients  READ 128K
+//	before all others (chrt)
+//	  dev, spin=off            1.0        0.9       0.85      0.55       1.0
+//	  dev                      0.45-0.55  0.5       0.35-0.45 0.5        0.55
+//	  uring                    0.65-0.8   0.45-0.5  0.3       0.5        0.7
+//	beside them, load 6
+//	  dev, spin=off            0.45       0.4       0.75      0.8        0.65
+//	  dev                      0.45       0.3       0.65      0.75       1.2
+//	  uring                    0.4        0.4       0.75      0.4        0.6
+//
+// No quiet machine was to be had. uring burns no CPU while it waits.
 func wishesFor(t Transport) []wish {
 	switch {
 	case t != TransportAuto && t != "":
