@@ -26,6 +26,11 @@ its first digits.
 			newImageHistoryCommand(),
 			newImageTagCommand(),
 			newImageRmCommand(),
+			newImagePruneCommand(),
+			newImageSaveCommand(),
+			newImageLoadCommand(),
+			newImageConvertCommand(),
+			newImageVerifyCommand(),
 		},
 	}
 }
@@ -90,8 +95,7 @@ func runImageRm(ctx context.Context, std stdio, opts *ImageRmOptions, args []str
 	if err != nil {
 		return err
 	}
-	used := mountedDirs(ctx)
-	inUse := func(dir string) bool { return used[dir] }
+	inUse := usedByMounts(ctx, store)
 	var first error
 	for _, arg := range args {
 		removed, err := store.Remove(arg, opts.Force, inUse)

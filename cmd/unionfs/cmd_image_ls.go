@@ -17,6 +17,9 @@ import (
 
 // ImageLsOptions are the flags of image ls.
 type ImageLsOptions struct {
+	All     bool
+	Filters []string
+	Format  string
 	Quiet   bool
 	Digests bool
 	NoTrunc bool
@@ -25,6 +28,11 @@ type ImageLsOptions struct {
 
 // AddFlags declares the flags.
 func (o *ImageLsOptions) AddFlags(f *pflag.FlagSet) {
+	f.BoolVarP(&o.All, "all", "a", false, "list all images, which is done anyway")
+	f.StringArrayVarP(&o.Filters, "filter", "f", nil, "list only images with `KEY=VALUE`: dangling=true|false, label=NAME[=VALUE], "+
+		"reference=PATTERN, before=IMAGE, since=IMAGE; may be repeated")
+	f.StringVar(&o.Format, "format", "", "table, json (a line for each image), or a Go `TEMPLATE` of docker's fields: "+
+		"'{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}} {{.CreatedSince}} {{.CreatedAt}} {{.Size}}'; 'table TEMPLATE' has a head")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "print IDs only")
 	f.BoolVar(&o.Digests, "digests", false, "print the digests of manifests too")
 	f.BoolVar(&o.NoTrunc, "no-trunc", false, "print whole IDs")
@@ -35,7 +43,7 @@ func newImageLsCommand() *command {
 	var opts ImageLsOptions
 	c := &command{
 		name:  "ls",
-		usage: "[-q] [--digests] [--no-trunc] [--json] [NAME[:TAG]]",
+		usage: "[-q] [--digests] [--no-trunc] [--filter KEY=VALUE]... [--format FORMAT | --json] [NAME[:TAG]]",
 		short: "list images",
 		long:  "SIZE is what the image takes in the store: its layers as they are kept, compressed.\n",
 		flags: newFlagSet("ls"),
@@ -62,8 +70,18 @@ func runImageLs(_ context.Context, std stdio, opts *ImageLsOptions, args []strin
 	if len(args) > 1 {
 		return usagef("it takes at most one NAME, not %d arguments", len(args))
 	}
+	filters, err := parseFilters(opts.Filters)
+	if err != nil {
+		return err
+	}
+	if opts.JSON && opts.Format != "" {
+		return usagef("--json and --format do not go together")
+	}
 	store, err := openStore()
 	if err != nil {
+		return err
+	}
+	if err := filters.resolve(store); err != nil {
 		return err
 	}
 	images, bad, err := store.Images()
@@ -76,7 +94,7 @@ func runImageLs(_ context.Context, std stdio, opts *ImageLsOptions, args []strin
 	rows := make([]imageRow, 0, len(images))
 	for _, img := range images {
 		row := newImageRow(img)
-		if len(args) == 0 || row.Repository == args[0] || row.Repository+":"+row.Tag == args[0] {
+		if (len(args) == 0 || matchesReference(row, args[0])) && filters.match(img, row) {
 			rows = append(rows, row)
 		}
 	}
@@ -99,14 +117,10 @@ const none = "<none>"
 
 func newImageRow(img *image.Image) imageRow {
 	row := imageRow{
-		ID: img.ID(), Repository: none, Tag: none, Digest: img.Target.Digest,
+		ID: img.ID(), Digest: img.Target.Digest,
 		Created: img.Config.Created, Size: img.Size(), Layers: len(img.Manifest.Layers),
 	}
-	if ref, err := image.ParseReference(img.Name); err == nil {
-		row.Repository, row.Tag = ref.Name, ref.Tag
-	} else if img.Name != "" {
-		row.Repository = img.Name
-	}
+	row.Repository, row.Tag = splitName(img.Name)
 	return row
 }
 
@@ -125,6 +139,9 @@ func printImages(std stdio, opts *ImageLsOptions, rows []imageRow) error {
 			seen[r.ID] = true
 		}
 		return nil
+	}
+	if opts.Format != "" && opts.Format != "table" {
+		return formatImages(std.out, opts, rows)
 	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 3, ' ', 0)
 	head := []string{"REPOSITORY", "TAG"}

@@ -44,6 +44,7 @@ func commands() []*command {
 		newPackCommand(),
 		newCommitCommand(),
 		newImageCommand(),
+		newDfCommand(),
 		newDiffCommand(),
 		newWhyCommand(),
 		newLsCommand(),

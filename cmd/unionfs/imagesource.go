@@ -16,9 +16,9 @@ import (
 // ociPrefix begins a SOURCE that is an image in an OCI image layout.
 const ociPrefix = "oci:"
 
-// resolveImage finds the layers of an image: NAME[:TAG] in the store or
-// oci:DIR[:TAG]. It returns them, top first, and the name to show, by which
-// commit finds the image again (see findBase).
+// resolveImage finds the layers of an image, see findImage. It returns them, top
+// first, and the name to show, by which commit finds the image again (see
+// findBase).
 func resolveImage(ref string, form imageForm) (layers []control.Layer, name string, err error) {
 	store, err := openStore()
 	if err != nil {
@@ -69,14 +69,15 @@ func openStore() (*image.Store, error) {
 	return s, nil
 }
 
-// findImage finds an image by NAME[:TAG], ID or oci:DIR[:TAG]. name is what it
-// is called in messages and in the status of a mount.
+// findImage finds an image by NAME[:TAG], ID, oci:DIR[:TAG], or FILE[:TAG] after
+// oci-archive: or docker-archive:, which is loaded into the store. name is what
+// it is called in messages and in the status of a mount.
 func findImage(store *image.Store, ref string) (img *image.Image, name string, err error) {
 	if rest, ok := strings.CutPrefix(ref, ociPrefix); ok {
 		return findInLayout(rest)
 	}
-	if strings.HasPrefix(ref, "docker-archive:") {
-		return nil, "", refusef("%s: a docker archive cannot be mounted yet; copy it into a layout first: skopeo copy %s oci:DIR:TAG", ref, ref)
+	if isArchiveSource(ref) {
+		return findInArchive(context.Background(), store, ref)
 	}
 	img, err = store.Find(ref)
 	if errors.Is(err, image.ErrNotFound) {

@@ -79,7 +79,7 @@ func resolveLayer(path string) (control.Layer, error) {
 
 // imagePrefixes begin a SOURCE that is an image wherever a file of that name
 // may be.
-var imagePrefixes = []string{"oci:", "docker-archive:"}
+var imagePrefixes = []string{"oci:", "oci-archive:", "docker-archive:"}
 
 // isPathSource tells whether a SOURCE is meant as a path: it looks like one, or
 // something is there.
