@@ -183,7 +183,7 @@ func (l *lister) print(std stdio, list []inspect.Version) error {
 		if target != "" {
 			target = " -> " + printable(target)
 		}
-		if _, err := fmt.Fprintf(std.out, "%s %s%s\n", lines[i], l.name(&list[i]), target); err != nil {
+		if _, err := fmt.Fprintf(std.out, "%s %s%s\n", strings.TrimPrefix(lines[i], " "), l.name(&list[i]), target); err != nil {
 			return err
 		}
 	}

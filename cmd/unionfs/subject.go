@@ -182,25 +182,22 @@ func openMountSubject(ctx context.Context, oo inspect.OpenOptions, st *control.S
 		}
 		paths = append(paths, inspect.Layer{Name: st.Upper, Upper: true})
 	}
+	layers := []control.Layer{{Dir: st.Upper}}
+	if st.Upper == "" {
+		layers = nil
+	}
 	known, history := imageOfMount(st)
 	for _, l := range st.Layers {
-		if l.Dir == "" {
-			return nil, refusef("layer %s of %s is not a directory and cannot be looked into yet", l.Name, st.Mountpoint)
+		info, ok := known(&l)
+		if !ok {
+			info = inspect.Layer{Name: l.Name}
 		}
-		info := inspect.Layer{Name: l.Name}
-		if k, ok := known(l.Dir); ok {
-			info = k
-		}
-		info.Comment = strings.TrimSpace(info.Comment)
-		paths = append(paths, info)
+		paths, layers = append(paths, info), append(layers, l)
 	}
 	var sources []inspect.Source
 	for i, info := range paths {
-		dir := st.Upper
-		if low := i - (len(paths) - len(st.Layers)); low >= 0 {
-			dir = st.Layers[low].Dir
-		}
-		l, err := inspect.OpenPath(ctx, dir, oo)
+		oo.Digest, oo.DiffID = digest.Digest(layers[i].Digest), digest.Digest(layers[i].DiffID)
+		l, err := inspect.OpenPath(ctx, layers[i].Path(), oo)
 		if err != nil {
 			for _, s := range sources {
 				_ = s.Layer.Close()
@@ -225,9 +222,8 @@ func openMountSubject(ctx context.Context, oo inspect.OpenOptions, st *control.S
 	return m, nil
 }
 
-// imageOfMount finds what the image of a mount says about its layers, by their
-// directories.
-func imageOfMount(st *control.Status) (known func(dir string) (inspect.Layer, bool), history []inspect.Step) {
+// imageOfMount finds what the image of a mount says about its layers.
+func imageOfMount(st *control.Status) (known func(l *control.Layer) (inspect.Layer, bool), history []inspect.Step) {
 	byDiffID := map[digest.Digest]inspect.Layer{}
 	store, err := image.OpenDefault()
 	if err == nil && st.Image != "" {
@@ -240,16 +236,14 @@ func imageOfMount(st *control.Status) (known func(dir string) (inspect.Layer, bo
 			}
 		}
 	}
-	return func(dir string) (inspect.Layer, bool) {
-		if len(byDiffID) == 0 {
-			return inspect.Layer{}, false
+	return func(l *control.Layer) (inspect.Layer, bool) {
+		id := digest.Digest(l.DiffID)
+		if id == "" && store != nil {
+			u, _ := store.UnpackedAt(l.Dir)
+			id = u.DiffID
 		}
-		u, ok := store.UnpackedAt(dir)
-		if !ok {
-			return inspect.Layer{}, false
-		}
-		l, ok := byDiffID[u.DiffID]
-		return l, ok
+		info, ok := byDiffID[id]
+		return info, ok
 	}, history
 }
 

@@ -74,6 +74,8 @@ type item struct {
 	hiddenWhy   Why
 	hiddenBy    Node
 	unseen      bool // no view shows it here
+	implied     bool // a directory that its layer does not mention, with the attributes of one below
+	covers      bool // it takes the place of something that a rename brings here
 	attr        stack.Attr
 	contentFrom []stack.Real // where a redirect leads
 }
@@ -237,6 +239,9 @@ func (b *builder) relate(c Node, items []*item) {
 			default:
 				content = WhyNot
 			}
+			if view == it.since {
+				above.covers = true
+			}
 			if view >= it.until {
 				it.until, it.why, it.by = view, why, c
 			}
@@ -245,6 +250,25 @@ func (b *builder) relate(c Node, items []*item) {
 			}
 		}
 		it.unseen = it.until >= it.since
+	}
+	for i := len(items) - 1; i >= 0; i-- {
+		items[i].borrow(items[i+1:])
+	}
+}
+
+// borrow gives a directory that its layer only names things in the attributes
+// of the one below it, as package stack shows it (stack.Implier).
+func (it *item) borrow(lower []*item) {
+	d, ok := it.dir.(stack.Implier)
+	if !ok || !d.Implied() || it.marks.Opacity == whiteout.OpaqueDir {
+		return
+	}
+	for _, b := range lower {
+		if b.isDir && b.until == it.since && b.hidden < it.since {
+			it.implied, it.attr = true, b.attr
+			it.marks.HasOther, it.marks.HasACL, it.marks.HasCaps = b.marks.HasOther, b.marks.HasACL, b.marks.HasCaps
+			return
+		}
 	}
 }
 
@@ -400,6 +424,12 @@ func (b *builder) version(it *item) (version, error) {
 	}
 	if it.metacopy() {
 		v.flags |= flagMetacopy
+	}
+	if it.implied {
+		v.flags |= flagImplied
+	}
+	if it.covers {
+		v.flags |= flagCovers
 	}
 	if it.marks.HasOther || it.marks.HasACL || it.marks.HasCaps {
 		v.flags |= flagXattr

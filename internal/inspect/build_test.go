@@ -142,3 +142,28 @@ func TestBuildRefusesNoLayersAndEndsWithItsContext(t *testing.T) {
 		t.Error("a cancelled build succeeds")
 	}
 }
+
+func TestImpliedDirectoriesHaveTheAttributesOfThoseBelow(t *testing.T) {
+	m := model(t, `
+==
+file top/sub/new data=1
+==
+file top/sub/middle data=1
+==
+dir top mode=0700 uid=5
+dir top/sub mode=01777
+`)
+	for view := range m.Len() {
+		if got, want := show(m, view), showStack(t, m.Stack(view), view); got != want {
+			t.Errorf("view %d: model\n%sstack\n%s", view, got, want)
+		}
+	}
+	n, _ := m.Find("/top")
+	v, _ := m.At(n, 0)
+	if v.Mode&0o7777 != 0o700 || v.UID != 5 || !v.Implied || v.Layer != 0 {
+		t.Errorf("/top is %+v", v)
+	}
+	changes, err := Compare(context.Background(), View{m, 1}, View{m, 0})
+	must(t, err)
+	checkChanges(t, changes, "C /top", "C /top/sub", "A /top/sub/new")
+}

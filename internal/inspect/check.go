@@ -119,7 +119,7 @@ func (f *Facts) version(m *Model, v Version) {
 		return
 	}
 	if v.Whiteout {
-		if _, below := m.At(v.Node, v.Layer+1); !below {
+		if _, below := m.At(v.Node, v.Layer+1); !below && !v.Covers {
 			f.count(m, "useless-whiteouts", &v)
 		}
 		return

@@ -83,8 +83,8 @@ func (m *Model) event(e *Event, mine, existed bool) bool {
 	gone := e.Old != nil && e.Old.Until == e.Layer
 	switch {
 	case mine && e.Version.Whiteout:
-		e.Kind, e.Useless = EventDeleted, e.Old == nil
-	case mine && e.Version.Borrowed():
+		e.Kind, e.Useless = EventDeleted, e.Old == nil && !e.Version.Covers
+	case mine && (e.Version.Borrowed() || e.Version.Covers && e.Old == nil && e.Version.IsDir()):
 		e.Kind = EventMoved
 	case mine && e.Old == nil && existed:
 		e.Kind = EventRecreated

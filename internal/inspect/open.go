@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,8 @@ type OpenOptions struct {
 	// UserXattr: marks of directories whose root does not tell are in
 	// user.overlay.*, as an unprivileged mount writes them.
 	UserXattr bool
+	// Digest and DiffID are those of the tar to open, where they are known.
+	Digest, DiffID digest.Digest
 	// Progress is called while a blob is read for the first time.
 	Progress func(layer string, done, total int64)
 }
@@ -72,8 +75,8 @@ func ImageSources(ctx context.Context, img *image.Image, opt OpenOptions) (sourc
 		path, err := img.Layout.BlobPath(info.Digest)
 		var l *tarlayer.Layer
 		if err == nil {
+			opt.Digest, opt.DiffID = info.Digest, info.DiffID
 			o := tarOptions(info.Name, opt)
-			o.Digest, o.DiffID = info.Digest, info.DiffID
 			l, err = tarlayer.Open(ctx, path, o)
 		}
 		if err != nil {
@@ -99,7 +102,7 @@ func ImageLayers(img *image.Image) (layers []Layer, history []Step, err error) {
 }
 
 func tarOptions(name string, opt OpenOptions) tarlayer.Options {
-	var o tarlayer.Options
+	o := tarlayer.Options{Digest: opt.Digest, DiffID: opt.DiffID}
 	if opt.Progress != nil {
 		o.Progress = func(done, total int64) { opt.Progress(name, done, total) }
 	}

@@ -35,6 +35,8 @@ type Version struct {
 	Opaque   bool // a directory that hides all below it
 	Metacopy bool // a file whose bytes are in a layer below
 	Dangling bool // a metacopy file whose bytes are nowhere
+	Implied  bool // a directory that the layer does not mention; the attributes are those of the one below
+	Covers   bool // it takes the place of something that a rename brings here
 	HasXattr bool // there are attributes besides the marks of the union
 	Mode     uint32
 	UID      uint32
@@ -110,6 +112,8 @@ const (
 	flagMetacopy
 	flagDangling
 	flagXattr
+	flagImplied
+	flagCovers
 )
 
 func (v *version) visibleIn(view int) bool {
@@ -152,6 +156,7 @@ func (m *Model) version(n Node, id int32) Version {
 		ID: id, Node: n, Layer: int(v.layer),
 		Whiteout: v.flags&flagWhiteout != 0, Opaque: v.flags&flagOpaque != 0, Metacopy: v.flags&flagMetacopy != 0,
 		Dangling: v.flags&flagDangling != 0, HasXattr: v.flags&flagXattr != 0,
+		Implied: v.flags&flagImplied != 0, Covers: v.flags&flagCovers != 0,
 		Mode: v.mode, UID: v.uid, GID: v.gid, Nlink: v.nlink, Size: v.size, Rdev: v.rdev, Dev: m.devs[v.dev], Ino: v.ino,
 		Mtime: stack.Time{Sec: v.mtime, Nsec: v.nsec},
 		Since: int(v.since), Until: int(v.until), Why: v.why, By: v.by,
