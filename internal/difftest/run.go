@@ -375,8 +375,8 @@ func (x *run) marks() (*Mismatch, error) {
 
 // neededMarks drops marks that say nothing about the tree: opaque marks of
 // directories that have nothing below, which the kernel sets to save lookups
-// (fs/overlayfs/dir.c:ovl_create_upper), and metacopy and redirect marks of
-// files, since when a file's data is copied is a target's own choice.
+// (fs/overlayfs/dir.c:ovl_create_upper), redirects that lead nowhere else, and metacopy and redirect
+// marks of files, since when a file's data is copied is a target's own choice.
 func (x *run) neededMarks(marks []string, upper string) []string {
 	return slices.DeleteFunc(marks, func(m string) bool {
 		words, err := splitWords(m)
@@ -385,6 +385,10 @@ func (x *run) neededMarks(marks []string, upper string) []string {
 		}
 		switch {
 		case words[0] == "metacopy", words[0] == "opaque" && words[len(words)-1] == "x":
+			return true
+		case words[0] == "redirect" && len(words) == 3 && words[2] == "/"+words[1]:
+			// A rename that failed late leaves a redirect to where the
+			// directory still is.
 			return true
 		case words[0] == "redirect":
 			st, err := os.Lstat(filepath.Join(upper, words[1]))
