@@ -13,6 +13,8 @@
 //	hard links, by device and inode    one file and links to it; names that the hardlink
 //	                                   index keeps together are links too
 //	directory equal to the one below   nothing, unless something in it is written
+//	file equal to the one below        nothing with DropUnchanged
+//	path that is not chosen            nothing (Include, Exclude): it stays as it is below
 //	socket                             nothing, with a notice
 //	name beginning with ".wh."         an error that lists all of them
 //

@@ -45,7 +45,7 @@ func (w *walker) writeDir(d *dir) error {
 		}
 	}
 	d.written = true
-	h, _, err := w.header(d.path, d.entry.Top().Object)
+	h, _, err := w.header(d.path, d.attrs)
 	if err != nil {
 		return pathError(d.path, err)
 	}
@@ -102,6 +102,15 @@ func (w *walker) tryFile(d *dir, path string, e stack.Entry) (done bool, err err
 	if typ == unix.S_IFSOCK {
 		w.counts.Skipped++
 		w.notice("%s: a socket cannot be in an image and is left out", path)
+		return true, nil
+	}
+	same, err := w.unchanged(d, path, h, typ, e)
+	if err != nil {
+		return false, pathError(path, err)
+	}
+	if same {
+		w.counts.Unchanged++
+		w.counts.UnchangedBytes += e.Top().Object.Attr().Size
 		return true, nil
 	}
 	if err := w.needDir(d); err != nil {
@@ -261,6 +270,9 @@ func (w *walker) modTime(t stack.Time) time.Time {
 }
 
 func (w *walker) writeHeader(h *tar.Header) error {
+	if w.opt.Visit != nil && (w.tw != nil || w.dry) {
+		w.opt.Visit(w.change(h))
+	}
 	if w.tw == nil {
 		return nil
 	}
@@ -283,13 +295,18 @@ func (w *walker) sameDir(a, b stack.Object, ignoreTime bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	return sameAttrs(ha, hb) && (ignoreTime || ha.ModTime.Equal(hb.ModTime)), nil
+}
+
+// sameAttrs compares owners, modes and extended attributes.
+func sameAttrs(ha, hb *tar.Header) bool {
 	if ha.Uid != hb.Uid || ha.Gid != hb.Gid || ha.Mode != hb.Mode || len(ha.PAXRecords) != len(hb.PAXRecords) {
-		return false, nil
+		return false
 	}
 	for k, v := range ha.PAXRecords {
 		if old, ok := hb.PAXRecords[k]; !ok || old != v {
-			return false, nil
+			return false
 		}
 	}
-	return ignoreTime || ha.ModTime.Equal(hb.ModTime), nil
+	return true
 }

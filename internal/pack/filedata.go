@@ -24,7 +24,8 @@ func (w *walker) regular(path string, h *tar.Header, e stack.Entry) error {
 		w.counts.Files++
 		a := e.Top().Object.Attr()
 		w.counts.FileBytes += a.Size
-		return nil
+		h.Size = a.Size
+		return w.writeHeader(h)
 	}
 	f, err := e.Data().Object.Open()
 	if err != nil {

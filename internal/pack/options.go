@@ -87,6 +87,20 @@ type Options struct {
 	// Frozen: nothing can change the layers during the walk, so that large
 	// files are read in place. A change is then an error, see ErrChanged.
 	Frozen bool
+	// Full writes all that the union shows, as if nothing lay below, in place of
+	// what the upper changes (a squashed image).
+	Full bool
+	// DropUnchanged leaves out files that are the same below: type, owner, mode,
+	// extended attributes, modification time and data. Files with several names
+	// stay.
+	DropUnchanged bool
+	// Include, where it has any, limits the layer to these paths and what lies
+	// below them; Exclude takes paths out again. What is left out is in the image
+	// as it is below. A pattern matches name by name, as path.Match does; it is
+	// relative to the root.
+	Include, Exclude []string
+	// Visit, where not nil, is told about each entry of the layer.
+	Visit func(Change)
 	// SpoolDir is where copies of large files are kept, unlinked, while they
 	// are packed; "" is os.TempDir.
 	SpoolDir string
@@ -103,6 +117,15 @@ type Result struct {
 	Notices          []string      `json:"notices,omitempty"`
 }
 
+// Change is one entry of a layer.
+type Change struct {
+	// Kind is "A" for added, "C" for changed, "D" for deleted, "O" for a directory
+	// of which all that lies below is deleted.
+	Kind string `json:"kind"`
+	Path string `json:"path"` // absolute
+	Size int64  `json:"size"` // of a file's data, in bytes
+}
+
 // Counts tells what a layer holds.
 type Counts struct {
 	Entries   int   `json:"entries"`
@@ -115,6 +138,9 @@ type Counts struct {
 	Opaques   int   `json:"opaques"`
 	Skipped   int   `json:"skipped"` // sockets
 	FileBytes int64 `json:"fileBytes"`
+	// Unchanged files were left out, see Options.DropUnchanged.
+	Unchanged      int   `json:"unchanged,omitempty"`
+	UnchangedBytes int64 `json:"unchangedBytes,omitempty"`
 }
 
 // ErrChanged is wrapped by errors about files that did not stop changing.

@@ -21,6 +21,7 @@ type walker struct {
 	union *stack.Stack // all layers
 	lower *stack.Stack // the layers below the upper
 	tw    *tar.Writer  // nil: only look
+	dry   bool         // only look, but at all that would be written
 
 	links    map[inode]*link
 	aliases  *aliasTree             // names that the hardlink index keeps with an upper file
@@ -67,6 +68,9 @@ type dir struct {
 	delta   bool
 	written bool
 	aliases *aliasTree
+	// attrs is what the header is made of: the union's, or of a directory that is
+	// not to be changed the one below.
+	attrs stack.Object
 }
 
 func (d *dir) join(name string) string {
@@ -81,12 +85,19 @@ func (w *walker) run() error {
 		entry: w.union.Root(), below: w.lower.Root().Reals,
 		unknown: w.opt.LowersUnknown, delta: true, aliases: w.aliases,
 	}
-	if root.entry.Top().Object.Marks().Opacity == whiteout.OpaqueDir {
+	root.attrs = root.entry.Top().Object
+	if root.attrs.Marks().Opacity == whiteout.OpaqueDir {
 		root.delta = false
+	}
+	if w.opt.Full {
+		root.delta, root.below = false, nil
+		if err := w.writeDir(root); err != nil {
+			return err
+		}
 	}
 	// The root is in every image: it comes alone, never for the sake of what is
 	// in it, and its time is not worth a layer.
-	if len(root.below) > 0 && !root.unknown {
+	if len(root.below) > 0 && !root.unknown && w.chosen("") {
 		same, err := w.sameDir(root.entry.Top().Object, root.below[0].Object, true)
 		if err != nil {
 			return pathError(root.path, err)
@@ -115,7 +126,7 @@ func (w *walker) walk(d *dir) error {
 	}
 	slices.Sort(names)
 	for i, name := range names {
-		if i > 0 && name == names[i-1] {
+		if i > 0 && name == names[i-1] || !w.leadsToChosen(d.join(name)) {
 			continue
 		}
 		if err := w.child(d, name); err != nil {
@@ -161,7 +172,7 @@ func (w *walker) list(d *dir) (names []string, gone goneNames, err error) {
 		if err != nil {
 			return nil, gone, err
 		}
-		if needed || w.opt.KeepWhiteouts {
+		if (needed || w.opt.KeepWhiteouts) && w.chosen(d.join(e.Name)) {
 			gone.names = append(gone.names, e.Name)
 		}
 	}
@@ -179,6 +190,9 @@ func (w *walker) listFull(d *dir) (names []string, gone goneNames, err error) {
 		names = append(names, e.Name)
 		present[e.Name] = true
 	}
+	if w.opt.Full {
+		return names, gone, nil
+	}
 	if d.unknown || w.opt.KeepWhiteouts && d.entry.Top().Object.Marks().Opacity == whiteout.OpaqueDir {
 		gone.opaque = true
 		return names, gone, nil
@@ -191,11 +205,11 @@ func (w *walker) listFull(d *dir) (names []string, gone goneNames, err error) {
 		return nil, gone, err
 	}
 	for _, e := range old {
-		if !present[e.Name] {
+		if !present[e.Name] && w.chosen(d.join(e.Name)) {
 			gone.names = append(gone.names, e.Name)
 		}
 	}
-	if len(gone.names) > MaxExplicit {
+	if len(gone.names) > MaxExplicit && !w.choosy() {
 		gone = goneNames{opaque: true}
 	}
 	return names, gone, nil
@@ -248,13 +262,16 @@ func (w *walker) child(d *dir, name string) error {
 		return w.lookupError(path, err)
 	}
 	if !e.IsDir() {
+		if !w.chosen(path) {
+			return nil // a directory is on the way to what is, a file is not
+		}
 		return w.file(d, name, e)
 	}
 	top := e.Top().Object
 	sub := &dir{
 		path: path, parent: d, entry: e, unknown: d.unknown,
 		delta:   d.delta && top.Marks().Opacity != whiteout.OpaqueDir && top.Marks().Redirect == "",
-		aliases: d.aliases.child(name),
+		aliases: d.aliases.child(name), attrs: top,
 	}
 	if err := w.checkRedirect(path, e); err != nil {
 		return err
@@ -271,8 +288,11 @@ func (w *walker) child(d *dir, name string) error {
 			}
 		}
 	}
-	same := false
-	if old != nil {
+	same := !w.chosen(path)
+	if same && old != nil {
+		sub.attrs = old
+	}
+	if old != nil && !same {
 		if same, err = w.sameDir(top, old, false); err != nil {
 			return pathError(path, err)
 		}
@@ -300,7 +320,7 @@ func (w *walker) lookup(d *dir, name string) (stack.Entry, error) {
 // the walk, so it is deleted in the layer too.
 func (w *walker) vanished(d *dir, name string) error {
 	old, err := w.existsBelow(d, name)
-	if err != nil || !old {
+	if err != nil || !old || !w.chosen(d.join(name)) {
 		return err
 	}
 	w.counts.Whiteouts++

@@ -24,21 +24,10 @@ func Write(ctx context.Context, s *stack.Stack, w io.Writer, opt Options) (Resul
 		return Result{}, fmt.Errorf("pack: %w: there is no layer", ErrInput)
 	}
 	plan := newWalker(ctx, s, opt, nil)
-	if err := plan.run(); err != nil {
-		return Result{}, err
-	}
-	if len(plan.badNames) > 0 {
-		slices.Sort(plan.badNames)
-		return Result{}, &NameError{plan.badNames}
-	}
-	index, err := plan.readIndex()
+	index, aliases, err := plan.prepare()
 	if index != nil {
 		defer index.Close() //nolint:errcheck // only read
 	}
-	if err != nil {
-		return Result{}, err
-	}
-	aliases, err := plan.findAliases()
 	if err != nil {
 		return Result{}, err
 	}
@@ -60,18 +49,47 @@ func Write(ctx context.Context, s *stack.Stack, w io.Writer, opt Options) (Resul
 	return res, nil
 }
 
-// Plan walks as Write does and tells what a layer would hold, without reading
-// file data or writing anything. Digests and sizes of the result are empty.
+// Plan walks as Write does and tells what a layer would hold, without writing
+// anything. Data is read only to find unchanged files. Digests and sizes of the
+// result are empty.
 func Plan(ctx context.Context, s *stack.Stack, opt Options) (Result, error) {
+	if len(s.Layers()) == 0 {
+		return Result{}, fmt.Errorf("pack: %w: there is no layer", ErrInput)
+	}
+	plan := newWalker(ctx, s, opt, nil)
+	index, aliases, err := plan.prepare()
+	if index != nil {
+		defer index.Close() //nolint:errcheck // only read
+	}
+	if err != nil {
+		return Result{}, err
+	}
 	w := newWalker(ctx, s, opt, nil)
+	w.dry, w.aliases = true, aliases
 	if err := w.run(); err != nil {
 		return Result{}, err
 	}
+	return Result{Counts: w.counts, Notices: w.notices}, nil
+}
+
+// prepare is the first pass. The closer, which may be nil, is for the end.
+func (w *walker) prepare() (io.Closer, *aliasTree, error) {
+	if err := checkPatterns(w.opt); err != nil {
+		return nil, nil, err
+	}
+	if err := w.run(); err != nil {
+		return nil, nil, err
+	}
 	if len(w.badNames) > 0 {
 		slices.Sort(w.badNames)
-		return Result{}, &NameError{w.badNames}
+		return nil, nil, &NameError{w.badNames}
 	}
-	return Result{Counts: w.counts, Notices: w.notices}, nil
+	index, err := w.readIndex()
+	if err != nil {
+		return index, nil, err
+	}
+	aliases, err := w.findAliases()
+	return index, aliases, err
 }
 
 // output is the chain from the tar writer to the blob: DiffID, compression,
