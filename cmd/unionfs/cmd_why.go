@@ -112,7 +112,7 @@ func eventColour(kind inspect.EventKind) string {
 		return red
 	case inspect.EventModified:
 		return yellow
-	case inspect.EventMoved:
+	case inspect.EventMoved, inspect.EventRenamed:
 		return cyan
 	}
 	return green
@@ -140,7 +140,7 @@ func eventText(m *inspect.Model, e *inspect.Event) string {
 		}
 	}
 	if e.From != "" {
-		s += ", renamed from " + printable(e.From)
+		s += ", from " + printable(e.From)
 	}
 	return s
 }
@@ -211,7 +211,7 @@ func verdictText(m *inspect.Model, shown *inspect.Version, visible bool, events 
 			why = "it is the top layer"
 		}
 		if shown.IsDir() {
-			why += "; directories below it merge with it unless it says otherwise"
+			why += mergedText(m, shown)
 		}
 		return fmt.Sprintf("shown: the version of layer %d, since %s", shown.Layer, why)
 	}
@@ -227,4 +227,21 @@ func verdictText(m *inspect.Model, shown *inspect.Version, visible bool, events 
 		s += fmt.Sprintf("; %s of it are still shipped", humanSize(cost))
 	}
 	return s
+}
+
+// mergedText says which directories of lower layers a directory merges with.
+func mergedText(m *inspect.Model, shown *inspect.Version) string {
+	if shown.Opaque {
+		return "; it is opaque, nothing below shows through"
+	}
+	var with []string
+	for _, v := range m.Versions(shown.Node) {
+		if v.IsDir() && v.Layer != shown.Layer && !m.Hidden(&v) {
+			with = append(with, fmt.Sprint(v.Layer))
+		}
+	}
+	if len(with) == 0 {
+		return ""
+	}
+	return "; what it holds merges with that of layer " + strings.Join(with, ", ")
 }

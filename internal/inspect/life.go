@@ -12,6 +12,7 @@ const (
 	EventRecreated EventKind = "recreated" // it was gone in between, or by this layer itself
 	EventDeleted   EventKind = "deleted"   // by a whiteout of the path itself
 	EventHidden    EventKind = "hidden"    // by something that happened to a directory above
+	EventRenamed   EventKind = "renamed"   // the layer renamed it, see From
 	EventMoved     EventKind = "moved"     // it came here with a directory that was renamed
 )
 
@@ -100,6 +101,9 @@ func (m *Model) event(e *Event, mine, existed bool) bool {
 		e.Kind, e.Version, e.Why, e.By = EventHidden, *e.Old, e.Old.Why, e.Old.By
 	default:
 		return false
+	}
+	if e.From != "" && (e.Kind == EventAdded || e.Kind == EventRecreated) {
+		e.Kind = EventRenamed
 	}
 	return true
 }
