@@ -60,7 +60,7 @@ func upperNames(upper string) (map[string]uint64, error) {
 			return err
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			names[p] = uint64(st.Nlink)
+			names[p] = st.Nlink
 		}
 		return nil
 	})

@@ -114,8 +114,8 @@ func (g *Generator) xattrName() string {
 }
 
 func (g *Generator) pickSetxattr() Op {
-	op := Op{Call: "setxattr", Path: g.any(""), Name: g.xattrName(), Data: g.oneOf("v", "value", "y", ""),
-		Flags: g.oneOf("", "", "XATTR_CREATE", "XATTR_REPLACE")}
+	op := Op{Call: "setxattr", Path: g.any(""), Name: g.xattrName(), Data: g.oneOf("v", "value", "y", "")}
+	op.Flags = g.oneOf("", "", "XATTR_CREATE", "XATTR_REPLACE")
 	switch op.Name {
 	case "security.capability":
 		op.Data, op.Hex = "", capability

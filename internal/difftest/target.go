@@ -179,14 +179,6 @@ type daemonMount struct {
 	exit error // set before done is closed
 }
 
-// ended is why the daemon ended.
-func (m *daemonMount) ended() error {
-	if m.exit == nil {
-		return errors.New("without an error")
-	}
-	return m.exit
-}
-
 func (m *daemonMount) Unmount() error {
 	err := unmount(m.mnt)
 	if err != nil {
