@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -27,7 +29,19 @@ type CommitOptions struct {
 	UserXattr   bool
 	IIDFile     string
 	JSON        bool
+	Squash      bool
+	Drop        bool
+	Include     []string
+	Exclude     []string
+	BaseLayers  string
+	DryRun      bool
 }
+
+// The values of --base-layers.
+const (
+	baseLayersPack = "pack"
+	baseLayersOmit = "omit"
+)
 
 // defaultCompression is what every tool reads.
 const defaultCompression = "gzip"
@@ -43,6 +57,12 @@ func (o *CommitOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Timestamp, "timestamp", "", "creation time, and no modification time after it (default: $SOURCE_DATE_EPOCH, else now)")
 	f.StringArrayVar(&o.Lower, "lower", nil, "a lower layer `SOURCE` of UPPER, top first; may be repeated; of a mount they are known")
 	f.BoolVar(&o.UserXattr, "userxattr", false, "the marks of UPPER are in user.overlay.*; of a mount it is known")
+	f.BoolVar(&o.Squash, "squash", false, "make one layer of all that the mount shows, base layers too")
+	f.BoolVar(&o.Drop, "drop-unchanged", false, "leave out files that are the same below, times and owners too")
+	f.StringArrayVar(&o.Include, "include", nil, "only what was changed at or below `PATH` of the mount; *, ? and [] match within a name; may be repeated")
+	f.StringArrayVar(&o.Exclude, "exclude", nil, "not what was changed at or below `PATH`; may be repeated")
+	f.StringVar(&o.BaseLayers, "base-layers", baseLayersPack, "lower directories and layer files that are of no image: pack makes them layers, omit leaves them out")
+	f.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be in the layer: A added, C changed, D deleted, O all below deleted")
 	f.StringVar(&o.IIDFile, "iidfile", "", "write the image ID to `FILE`")
 	f.BoolVar(&o.JSON, "json", false, "print JSON")
 }
@@ -58,6 +78,9 @@ never stored torn. An UPPER that is not mounted needs its lower layers:
 Layers that came from an image are referred to; lower directories become layers
 too. Without NAME the image has no name. An image that had the name keeps its
 content and becomes <none>. A layer of nothing is only noted in the history.
+
+The same upper gives the same DiffID. --dry-run lists what would be in the layer
+and makes nothing.
 
 INSTRUCTIONs: CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER
 VOLUME WORKDIR, for example  -c 'CMD ["/bin/app"]' -c 'ENV A=1 B="two words"'
@@ -108,17 +131,27 @@ func runCommit(ctx context.Context, std stdio, opts *CommitOptions, args []strin
 		return err
 	}
 	defer src.close()
-	if req.Parts, err = src.parts(ctx, store, po); err != nil {
+	if req.Parts, err = src.parts(ctx, store, po, opts.BaseLayers == baseLayersPack); err != nil {
 		return err
+	}
+	if opts.Squash {
+		src.squash(&req)
 	}
 	if !opts.NoPause {
 		if err := src.freeze(ctx, store, &req.Parts[len(req.Parts)-1]); err != nil {
 			return err
 		}
 	}
+	if opts.DryRun {
+		return planCommit(ctx, std, req.Parts, opts.JSON)
+	}
 	done, err := store.Commit(ctx, req)
 	if err != nil {
 		return packError(err)
+	}
+	if opts.Drop {
+		c := done.Layers[len(done.Layers)-1].Counts
+		fmt.Fprintf(std.err, "unionfs: commit: %d unchanged files left out, %s saved\n", c.Unchanged, humanSize(c.UnchangedBytes))
 	}
 	return reportCommit(std, "commit", done, opts.IIDFile, opts.JSON)
 }
@@ -138,7 +171,10 @@ func parseNewName(s string) (*image.Reference, error) {
 // commitPacking sets how layers are packed and when the image was made.
 func commitPacking(opts *CommitOptions, req *image.CommitRequest) (pack.Options, error) {
 	po := pack.Options{Level: opts.Level}
-	var err error
+	err := checkChoice(opts)
+	if err != nil {
+		return po, err
+	}
 	if po.Compression, err = pack.ParseCompression(opts.Compression); err != nil {
 		return po, &usageError{err.Error()}
 	}
@@ -150,6 +186,22 @@ func commitPacking(opts *CommitOptions, req *image.CommitRequest) (pack.Options,
 		req.Created = *po.Timestamp
 	}
 	return po, nil
+}
+
+// checkChoice checks the flags that say what becomes a layer.
+func checkChoice(opts *CommitOptions) error {
+	if opts.BaseLayers != baseLayersPack && opts.BaseLayers != baseLayersOmit {
+		return usagef("--base-layers %q: use pack or omit", opts.BaseLayers)
+	}
+	if opts.Squash && (len(opts.Include)+len(opts.Exclude) > 0 || opts.Drop || opts.BaseLayers == baseLayersOmit) {
+		return usagef("--squash takes all that the mount shows; leave --include, --exclude, --drop-unchanged and --base-layers out")
+	}
+	for _, p := range slices.Concat(opts.Include, opts.Exclude) {
+		if _, err := path.Match(p, ""); err != nil || path.Clean("/"+p) == "/" {
+			return usagef("%q is not a path below the root of the mount", p)
+		}
+	}
+	return nil
 }
 
 // reportCommit prints what was made.

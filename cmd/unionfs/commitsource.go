@@ -25,6 +25,9 @@ type commitSource struct {
 	user   bool   // marks are in user.overlay.*, where the upper itself does not tell
 	lowers []control.Layer
 	stack  layerStack
+	// what becomes of the upper
+	drop             bool
+	include, exclude []string
 }
 
 func (c *commitSource) close() {
@@ -37,7 +40,7 @@ func (c *commitSource) close() {
 // findCommitSource finds the mount that arg is the mountpoint or the upper of;
 // an upper that is not mounted comes with its lowers in the options.
 func findCommitSource(ctx context.Context, opts *CommitOptions, arg string) (*commitSource, error) {
-	c := &commitSource{user: opts.UserXattr}
+	c := &commitSource{user: opts.UserXattr, drop: opts.Drop, include: opts.Include, exclude: opts.Exclude}
 	m, merr := findMount(arg)
 	if merr == nil {
 		client, err := dialMount(&m)
@@ -151,8 +154,9 @@ type group struct {
 	cut     bool            // an opaque root hides what the image has below
 }
 
-// parts makes what the image is to be made of, bottom first.
-func (c *commitSource) parts(ctx context.Context, store *image.Store, po pack.Options) ([]image.Part, error) {
+// parts makes what the image is to be made of, bottom first. all: also lower
+// layers that are of no image.
+func (c *commitSource) parts(ctx context.Context, store *image.Store, po pack.Options, all bool) ([]image.Part, error) {
 	if err := c.stack.open(c.upper, c.user); err != nil {
 		return nil, err
 	}
@@ -173,7 +177,7 @@ func (c *commitSource) parts(ctx context.Context, store *image.Store, po pack.Op
 			parts = append(parts, image.Part{Image: img})
 			continue
 		}
-		for j := g.first + g.n - 1; j >= g.first; j-- {
+		for j := g.first + g.n - 1; j >= g.first && all; j-- {
 			if c.lowers[j].Blob != "" {
 				parts = append(parts, c.taken(j+1))
 				continue
@@ -184,7 +188,21 @@ func (c *commitSource) parts(ctx context.Context, store *image.Store, po pack.Op
 	if c.work != "" {
 		po.Index = filepath.Join(c.work, "index")
 	}
+	po.DropUnchanged, po.Include, po.Exclude = c.drop, c.include, c.exclude
 	return append(parts, c.packed(0, po, "unionfs commit")), nil
+}
+
+// squash makes one part of all parts, for an image with the configuration of the
+// topmost image among them.
+func (c *commitSource) squash(req *image.CommitRequest) {
+	for _, p := range req.Parts {
+		if p.Image != nil {
+			req.Base = p.Image
+		}
+	}
+	top := req.Parts[len(req.Parts)-1]
+	top.Pack.Full, top.CreatedBy = true, "unionfs commit --squash"
+	req.Parts = []image.Part{top}
 }
 
 // packed is layer i of the stack as a part to be packed.

@@ -45,6 +45,7 @@ type Part struct {
 // CommitRequest is what a new image is made of.
 type CommitRequest struct {
 	Parts   []Part     // bottom first
+	Base    *Image     // its configuration is taken, where no part is an image
 	Name    *Reference // nil: the image gets no name
 	Author  string
 	Message string
@@ -107,7 +108,7 @@ func (s *Store) Commit(ctx context.Context, req CommitRequest) (Committed, error
 
 // newDraft starts from the configuration of the topmost image part.
 func (t *transaction) newDraft(req CommitRequest) (*draft, error) {
-	d := &draft{t: t, req: req}
+	d := &draft{t: t, req: req, base: req.Base}
 	for _, p := range req.Parts {
 		if p.Image != nil {
 			d.base = p.Image
