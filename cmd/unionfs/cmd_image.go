@@ -21,6 +21,8 @@ its first digits.
 `,
 		sub: []*command{
 			newImageImportCommand(),
+			newImagePullCommand(),
+			newImagePushCommand(),
 			newImageLsCommand(),
 			newImageInspectCommand(),
 			newImageHistoryCommand(),

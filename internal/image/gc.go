@@ -104,6 +104,10 @@ func (s *Store) collectLocked(inUse func(dir string) bool) (Garbage, error) {
 	if err != nil {
 		return Garbage{}, err
 	}
+	// No pull is under way, since it would be a transaction.
+	if err := sys.RemoveTree(s.path(partialDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Garbage{}, fmt.Errorf("remove parts of blobs: %w", err)
+	}
 	for i, d := range g.Blobs {
 		if err := os.Remove(s.path(blobName(d))); err != nil {
 			return Garbage{Blobs: g.Blobs[:i]}, fmt.Errorf("remove blob: %w", err)

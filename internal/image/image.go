@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -117,6 +118,16 @@ func (l *Layout) manifest(d ispec.Descriptor, depth int) (ispec.Descriptor, ispe
 
 // pickPlatform takes the manifest for this machine, or the only one there is.
 func pickPlatform(list []ispec.Descriptor) (ispec.Descriptor, error) {
+	return pickPlatformFor(list, ispec.Platform{})
+}
+
+// pickPlatformFor takes the manifest for a platform. The zero one is this
+// machine's, for which the only manifest there is will do too.
+func pickPlatformFor(list []ispec.Descriptor, want ispec.Platform) (ispec.Descriptor, error) {
+	anyone := want.OS == "" && want.Architecture == ""
+	if anyone {
+		want = ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	}
 	var have []string
 	var images []ispec.Descriptor
 	for _, d := range list {
@@ -128,15 +139,32 @@ func pickPlatform(list []ispec.Descriptor) (ispec.Descriptor, error) {
 		if p == nil {
 			continue
 		}
-		if p.OS == "linux" && p.Architecture == runtime.GOARCH {
+		if p.OS == want.OS && p.Architecture == want.Architecture && (want.Variant == "" || p.Variant == want.Variant) {
 			return d, nil
 		}
-		have = append(have, strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/"))
+		have = append(have, platformName(*p))
 	}
-	if len(images) == 1 {
+	if anyone && len(images) == 1 {
 		return images[0], nil
 	}
-	return ispec.Descriptor{}, fmt.Errorf("%w for linux/%s; it has %s", ErrNotFound, runtime.GOARCH, strings.Join(have, ", "))
+	return ispec.Descriptor{}, fmt.Errorf("%w for %s; it has %s", ErrNotFound, platformName(want), strings.Join(have, ", "))
+}
+
+func platformName(p ispec.Platform) string {
+	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
+}
+
+// ParsePlatform reads OS/ARCHITECTURE[/VARIANT].
+func ParsePlatform(s string) (ispec.Platform, error) {
+	parts := strings.Split(s, "/")
+	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+		return ispec.Platform{}, fmt.Errorf("platform %q: it is written OS/ARCHITECTURE[/VARIANT], such as linux/arm64", s)
+	}
+	p := ispec.Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	return p, nil
 }
 
 // isImage tells whether a descriptor of an index can be an image.
