@@ -53,6 +53,7 @@ func commands() []*command {
 		newExtractCommand(),
 		newWasteCommand(),
 		newCheckCommand(),
+		newExploreCommand(),
 		newBenchCommand(),
 		newDoctorCommand(),
 		newVersionCommand(),

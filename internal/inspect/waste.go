@@ -75,7 +75,7 @@ type WasteCopy struct {
 // Waste finds what is shipped and not shown. Files that were replaced by one of
 // the same size are read to see whether their content changed; ctx ends that.
 func (m *Model) Waste(ctx context.Context) (*Waste, error) {
-	w := waster{m: m, ctx: ctx, out: &Waste{Paths: []PathWaste{}}, live: m.liveInodes(), dead: map[identity]deadFile{}}
+	w := waster{m: m, ctx: ctx, out: &Waste{Paths: []PathWaste{}}, live: m.liveInodes(0), dead: map[identity]deadFile{}}
 	for i := range m.layers {
 		w.out.Layers = append(w.out.Layers, LayerWaste{Layer: i, CreatedBy: m.layers[i].CreatedBy})
 	}
@@ -96,14 +96,14 @@ func (m *Model) Waste(ctx context.Context) (*Waste, error) {
 	return w.out, nil
 }
 
-// liveInodes are the files that view 0 shows, as far as one version alone does
+// liveInodes are the files that a view shows, as far as one version alone does
 // not tell: those with several names, those that a rename shows elsewhere, and
 // those that hold the data of a metacopy file.
-func (m *Model) liveInodes() map[identity]bool {
+func (m *Model) liveInodes(view int) map[identity]bool {
 	live := map[identity]bool{}
 	for i := range m.versions {
 		v := &m.versions[i]
-		if !v.visibleIn(0) || !isFile(v.mode) {
+		if !v.visibleIn(view) || !isFile(v.mode) {
 			continue
 		}
 		if v.nlink > 1 || v.since != v.layer {
