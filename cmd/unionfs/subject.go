@@ -35,9 +35,10 @@ func (o *subjectOptions) AddFlags(f *pflag.FlagSet) {
 // subjectHelp ends the help text of those commands.
 const subjectHelp = `
 SUBJECT is the mountpoint or the upper directory of a live mount, an image
-(NAME[:TAG] or an ID in the store, oci:DIR[:TAG]), or a layer: a directory or a
-tar, with what lies below it in --lower. Layers count from the top, 0 is the
-uppermost. Nothing is mounted and no layer is unpacked.
+(NAME[:TAG] or an ID in the store, oci:DIR[:TAG], oci-archive:FILE,
+docker-archive:FILE), or a layer: a directory or a tar, with what lies below it in
+--lower. Layers count from the top, 0 is the uppermost. Nothing is mounted and no
+layer is unpacked.
 `
 
 // openSubject makes the model of what arg names. The caller closes it.
