@@ -285,8 +285,10 @@ func objects() []object {
 		{name: "indexed file", make: makeFile(words, 0o644, nil), request: func(r *Request) {
 			r.IndexName, r.NlinkMark, r.NlinkAfter = "00fb", "L+0", "U+0"
 		}},
-		{name: "indexed file without O_TMPFILE", make: makeFile(words, 0o644, nil), noTmpfile: true,
-			request: func(r *Request) { r.IndexName = "00fb" }},
+		{
+			name: "indexed file without O_TMPFILE", make: makeFile(words, 0o644, nil), noTmpfile: true,
+			request: func(r *Request) { r.IndexName = "00fb" },
+		},
 		{name: "directory", make: func(dirfd int, name string) error {
 			if err := sys.Mkdirat(dirfd, name, 0o700); err != nil {
 				return err

@@ -66,7 +66,7 @@ func (f *FS) create(dir *node, name string, o *newObject) (*node, stack.Attr, er
 	opaque := false
 	if err == nil && free == nameWhiteout {
 		opaque = o.mode&unix.S_IFMT == unix.S_IFDIR
-		err = f.createOver(dir, p, name, o, acl)
+		err = f.createOver(p, name, o, acl)
 	}
 	if err != nil {
 		return nil, none, err
@@ -179,8 +179,8 @@ func makeObject(dirfd int, name string, mode uint32, o *newObject) error {
 // whiteout with one rename, so that what the whiteout hides never shows
 // (fs/overlayfs/dir.c:ovl_create_over_whiteout). A directory becomes opaque.
 //
-// Preconditions: f.treeMu is held; dir.mu is held for writing.
-func (f *FS) createOver(dir *node, p place, name string, o *newObject, acl []byte) error {
+// Preconditions: f.treeMu is held; the directory's mu is held for writing.
+func (f *FS) createOver(p place, name string, o *newObject, acl []byte) error {
 	temp := f.work.TempName()
 	wfd := f.work.FD()
 	if err := makeObject(wfd, temp, o.mode, o); err != nil {

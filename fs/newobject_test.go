@@ -24,8 +24,12 @@ func TestCreateOverAWhiteoutIsLikeCreate(t *testing.T) {
 		acl  []byte
 		mode uint32 // of the directory
 	}{
-		{"ordinary", nil, 0o755}, {"set-group-ID", nil, 0o2775}, {"sticky", nil, 0o1777},
-		{"default ACL", acl, 0o755}, {"default ACL and set-group-ID", acl, 0o2755}, {"default ACL without names", plain, 0o755},
+		{"ordinary", nil, 0o755},
+		{"set-group-ID", nil, 0o2775},
+		{"sticky", nil, 0o1777},
+		{"default ACL", acl, 0o755},
+		{"default ACL and set-group-ID", acl, 0o2755},
+		{"default ACL without names", plain, 0o755},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			b := newBed(t, "file d/f old\nfile d/d old\nfile d/l old\nfile d/p old")

@@ -178,10 +178,20 @@ func TestUnionNlink(t *testing.T) {
 		upper, lower int
 		want         int
 	}{
-		{"U+0", 3, 9, 3}, {"U+1", 2, 0, 3}, {"U-1", 2, 5, 1}, {"U-2", 2, 0, 0},
-		{"L+0", 2, 4, 4}, {"L-1", 2, 4, 3}, {"L+2", 2, 4, 6},
+		{"U+0", 3, 9, 3},
+		{"U+1", 2, 0, 3},
+		{"U-1", 2, 5, 1},
+		{"U-2", 2, 0, 0},
+		{"L+0", 2, 4, 4},
+		{"L-1", 2, 4, 3},
+		{"L+2", 2, 4, 6},
 		{"L+1", 3, 0, 2}, // no lower file any more: the names in the upper
-		{"", 3, 9, 2}, {"U", 3, 9, 2}, {"U+", 3, 9, 2}, {"X+1", 3, 9, 2}, {"U+x", 3, 9, 2}, {"U1.5", 3, 9, 2},
+		{"", 3, 9, 2},
+		{"U", 3, 9, 2},
+		{"U+", 3, 9, 2},
+		{"X+1", 3, 9, 2},
+		{"U+x", 3, 9, 2},
+		{"U1.5", 3, 9, 2},
 	} {
 		if got := unionNlink(c.mark, c.upper, c.lower); got != c.want {
 			t.Errorf("unionNlink(%q, %d, %d) = %d, want %d", c.mark, c.upper, c.lower, got, c.want)

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"github.com/unionfs-go/unionfs/internal/sys"
 )
@@ -21,7 +20,7 @@ func (d *dev) closeBacking(id int32) { _ = sys.CloseBacking(d.fuse.fd, id) }
 func (g *goFuse) openBacking(fd int) (int32, error) {
 	id, errno := g.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)})
 	if errno != 0 {
-		return 0, unix.Errno(errno)
+		return 0, errno
 	}
 	return id, nil
 }

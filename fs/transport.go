@@ -118,6 +118,7 @@ func (f *FS) newTransport(fd int, w wish, m *MountOptions) (transport, error) {
 		return f.newDev(fd, m, w.why)
 	case TransportGoFuse:
 		return f.newGoFuse(fd, m, w.why)
+	default:
 	}
 	_ = sys.Close(fd)
 	return nil, fmt.Errorf("not one of auto, uring, dev, gofuse: %w", unix.EINVAL)

@@ -241,7 +241,9 @@ func TestTransportBasics(t *testing.T) {
 		must(t, os.WriteFile(m.path("big2"), data, 0o640))
 		m.tell("notify", "done")
 		for _, f := range []struct{ name, want string }{
-			{"big2", string(data)}, {"low", "lower"}, {"d/x", "x"},
+			{"big2", string(data)},
+			{"low", "lower"},
+			{"d/x", "x"},
 			{"big", strings.Repeat("0123456789abcdef", 1<<16)},
 		} {
 			fd, err := unix.Open(m.path(f.name), unix.O_RDONLY|unix.O_DIRECT, 0)

@@ -82,8 +82,10 @@ func TestReadMarks(t *testing.T) {
 		{what: "own marks that nobody reads", attrs: "own.protattr=i own.uuid=x own.upper=", want: Marks{}},
 		{what: "escaped", attrs: "own.overlay.opaque=y", dir: true, want: Marks{HasOther: true}},
 		{what: "ordinary", attrs: "user.mime=text", want: Marks{HasOther: true}},
-		{what: "all at once", attrs: "own.opaque=x own.redirect=r own.origin= own.impure=y user.a=b", dir: true,
-			want: Marks{Opacity: HoldsXWhiteouts, Redirect: "r", HasOrigin: true, HasImpure: true, HasOther: true}},
+		{
+			what: "all at once", attrs: "own.opaque=x own.redirect=r own.origin= own.impure=y user.a=b", dir: true,
+			want: Marks{Opacity: HoldsXWhiteouts, Redirect: "r", HasOrigin: true, HasImpure: true, HasOther: true},
+		},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			eachNamespace(t, func(t *testing.T, ns Namespace, dir string, fd int) {

@@ -37,8 +37,10 @@ func TestOverride(t *testing.T) {
 			t.Errorf("%q is written as %q, want %q", c.text, got.String(), c.out)
 		}
 	}
-	for _, text := range []string{"", "0", "0:0", "0:0:", "a:0:0755", "-1:0:0755", "0:0:0888", "0:0:0755:", "0:0:0755:hose",
-		"0:0:0755:char", "0:0:0755:char-1", "0:0:0755:char-x-1", "4294967296:0:0755", "0:0:0755:char:1-3"} {
+	for _, text := range []string{
+		"", "0", "0:0", "0:0:", "a:0:0755", "-1:0:0755", "0:0:0888", "0:0:0755:", "0:0:0755:hose",
+		"0:0:0755:char", "0:0:0755:char-1", "0:0:0755:char-x-1", "4294967296:0:0755", "0:0:0755:char:1-3",
+	} {
 		if _, err := ParseOverride(text); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("ParseOverride(%q): %v, want EINVAL", text, err)
 		}

@@ -138,8 +138,10 @@ func TestDockerArchivesOfAllShapes(t *testing.T) {
 	id := digest.FromString(config).Encoded()
 	manifest := `[{"Config":"` + id + `.json","RepoTags":["docker.io/library/app:1","host:5000/app:2"],"Layers":["L1/layer.tar","two.tar","L3/layer.tar"]}]`
 	files := []entry{
-		{name: "L1/layer.tar", data: base}, {name: "./two.tar", data: gzipText(t, top)},
-		{name: "L3/layer.tar", symlink: "../L1/layer.tar"}, {name: id + ".json", data: config},
+		{name: "L1/layer.tar", data: base},
+		{name: "./two.tar", data: gzipText(t, top)},
+		{name: "L3/layer.tar", symlink: "../L1/layer.tar"},
+		{name: id + ".json", data: config},
 		{name: "repositories", data: "{}"},
 	}
 	first := writeArchive(t, append([]entry{{name: "manifest.json", data: manifest}}, files...)...)

@@ -7,7 +7,7 @@ import (
 
 // Usage is what a store takes on disk, in bytes.
 type Usage struct {
-	Images   []ImageUsage    `json:"images"`
+	Images   []PackedUsage    `json:"images"`
 	Unpacked []UnpackedUsage `json:"unpacked"`
 	// ImageBytes is the size of the blobs of all images, each counted once, and
 	// ActiveBytes of those of images in use.
@@ -18,8 +18,8 @@ type Usage struct {
 	Garbage      int64 `json:"garbageBytes"`
 }
 
-// ImageUsage is one image, by the digest of its manifest.
-type ImageUsage struct {
+// PackedUsage is one image, by the digest of its manifest.
+type PackedUsage struct {
 	*Image `json:"-"`
 	Names  []string      `json:"names"`
 	ID     digest.Digest `json:"id"`
@@ -41,7 +41,7 @@ type UnpackedUsage struct {
 
 // Usage measures the store. inUse is as for Remove.
 func (s *Store) Usage(inUse func(path string) bool) (Usage, []error, error) {
-	out := Usage{Images: []ImageUsage{}, Unpacked: []UnpackedUsage{}}
+	out := Usage{Images: []PackedUsage{}, Unpacked: []UnpackedUsage{}}
 	images, bad, err := s.Images()
 	if err != nil {
 		return out, bad, err
@@ -53,7 +53,7 @@ func (s *Store) Usage(inUse func(path string) bool) (Usage, []error, error) {
 			i = len(out.Images)
 			at[img.Target.Digest] = i
 			active := s.checkUse(removable{Image: img}, inUse) != nil
-			out.Images = append(out.Images, ImageUsage{Image: img, ID: img.ID(), Names: []string{}, Active: active})
+			out.Images = append(out.Images, PackedUsage{Image: img, ID: img.ID(), Names: []string{}, Active: active})
 		}
 		if img.Name != "" {
 			out.Images[i].Names = append(out.Images[i].Names, img.Name)

@@ -14,7 +14,7 @@ import (
 	"github.com/unionfs-go/unionfs/whiteout"
 )
 
-// ErrTooLarge: the layers hold more than a model can number.
+// ErrTooLarge says that the layers hold more than a model can number.
 var ErrTooLarge = errors.New("too many files for one model")
 
 // Build makes the model of layers, top first, which stay the caller's to close

@@ -275,6 +275,7 @@ func (r Rule) write(n float64, size func(int64) string) string {
 		return fmt.Sprintf("%.4f", n)
 	case inPercent:
 		return fmt.Sprintf("%.2f%%", n)
+	default:
+		return strconv.FormatFloat(n, 'f', -1, 64)
 	}
-	return strconv.FormatFloat(n, 'f', -1, 64)
 }

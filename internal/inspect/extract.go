@@ -34,7 +34,7 @@ func (m *Model) Extract(ctx context.Context, n Node, layer int, dir string, opt 
 	if err != nil {
 		return fmt.Errorf("extract into %s: %w", dir, err)
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // only a descriptor to find files by
 	x := extractor{m: m, ctx: ctx, layer: layer, opt: opt, root: root, done: map[identity]string{}}
 	v, ok := x.version(n)
 	if !ok || v.Whiteout {

@@ -96,8 +96,10 @@ func TestWhiteouts(t *testing.T) {
 			file e/f =1
 			file e/g =1`, want: `e/ e/g=1`},
 		{what: "device of nothing", layers: "==\ndev f\n==\nfile g =1", want: `g=1`},
-		{what: "device in a directory of one layer", layers: "==\ndev d/f\nfile d/g =1\n==\nfile x =1",
-			want: `d/ d/g=1 x=1`, notKernel: single},
+		{
+			what: "device in a directory of one layer", layers: "==\ndev d/f\nfile d/g =1\n==\nfile x =1",
+			want: `d/ d/g=1 x=1`, notKernel: single,
+		},
 		{what: "device below an object", layers: `
 			==
 			file f =1
@@ -168,10 +170,14 @@ func TestWhiteouts(t *testing.T) {
 			file d/b =1
 			file d/c =1
 			file d/e =1`, want: `d/ d/e=1`, notKernel: aufs},
-		{what: "a whiteout in the middle", layers: "==\nfile x =1\n==\nfile .wh.f =\ndev g\n==\nfile f =3\nfile g =3\nfile h =3",
-			want: `x=1 h=3`, notKernel: aufs},
-		{what: "device 0:0 below an AUFS whiteout that is hidden", layers: "==\nfile f =1\n==\nfile .wh.f =\n==\nfile f =3",
-			want: `f=1`, notKernel: aufs},
+		{
+			what: "a whiteout in the middle", layers: "==\nfile x =1\n==\nfile .wh.f =\ndev g\n==\nfile f =3\nfile g =3\nfile h =3",
+			want: `x=1 h=3`, notKernel: aufs,
+		},
+		{
+			what: "device 0:0 below an AUFS whiteout that is hidden", layers: "==\nfile f =1\n==\nfile .wh.f =\n==\nfile f =3",
+			want: `f=1`, notKernel: aufs,
+		},
 	})
 }
 
@@ -185,11 +191,15 @@ func TestOpaque(t *testing.T) {
 		{what: "user", layers: "==\ndir d u.opaque=y\nfile d/new =1" + below, want: want, notKernel: ns},
 		{what: "fuse-overlayfs", layers: "==\ndir d user.fuseoverlayfs.opaque=y\nfile d/new =1" + below, want: want, notKernel: ns},
 		{what: "sentinel", layers: "==\nfile d/.wh..wh..opq =\nfile d/new =1" + below, want: want, notKernel: aufs},
-		{what: "stray device", layers: "==\nfile d/.wh..opq =\nfile d/new =1" + below,
-			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`, notKernel: aufs},
+		{
+			what: "stray device", layers: "==\nfile d/.wh..opq =\nfile d/new =1" + below,
+			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`, notKernel: aufs,
+		},
 		{what: "x merges", layers: "==\ndir d t.opaque=x\nfile d/new =1" + below, want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`},
-		{what: "opaque in the middle", layers: "==\nfile d/top =0\n==\ndir d t.opaque=y\nfile d/new =1" + below,
-			want: `d/ d/new=1 d/top=0 z=2`},
+		{
+			what: "opaque in the middle", layers: "==\nfile d/top =0\n==\ndir d t.opaque=y\nfile d/new =1" + below,
+			want: `d/ d/new=1 d/top=0 z=2`,
+		},
 		{what: "opaque parent, plain child", layers: `
 			==
 			dir d t.opaque=y
@@ -203,12 +213,18 @@ func TestOpaque(t *testing.T) {
 			file d/sub/old =2
 			file d/keep =2`, want: `d/ d/sub/ d/keep=2`},
 		{what: "sentinel in the root", layers: "==\nfile .wh..wh..opq =\nfile a =1" + below, want: `a=1`, notKernel: aufs},
-		{what: "the other namespace's in a layer of the kernel", layers: "==\ndir . t.impure=y\ndir d u.opaque=y\nfile d/new =1" + below,
-			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`},
-		{what: "fuse-overlayfs's in a layer of the kernel", layers: "==\ndir . t.impure=y\ndir d user.fuseoverlayfs.opaque=y\nfile d/new =1" + below,
-			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`},
-		{what: "opaque attribute of a root counts for nothing", layers: "==\ndir . t.opaque=y\nfile a =1" + below,
-			want: `a=1 d/ d/old=2 d/sub/ d/sub/x=2 z=2`},
+		{
+			what: "the other namespace's in a layer of the kernel", layers: "==\ndir . t.impure=y\ndir d u.opaque=y\nfile d/new =1" + below,
+			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`,
+		},
+		{
+			what: "fuse-overlayfs's in a layer of the kernel", layers: "==\ndir . t.impure=y\ndir d user.fuseoverlayfs.opaque=y\nfile d/new =1" + below,
+			want: `d/ d/new=1 d/old=2 d/sub/ d/sub/x=2 z=2`,
+		},
+		{
+			what: "opaque attribute of a root counts for nothing", layers: "==\ndir . t.opaque=y\nfile a =1" + below,
+			want: `a=1 d/ d/old=2 d/sub/ d/sub/x=2 z=2`,
+		},
 	})
 }
 

@@ -138,7 +138,8 @@ func TestRedirects(t *testing.T) {
 			==
 			file old/b/three =3
 			file d/b/wrong =3`, want: `c/ c/one=1 c/three=3`},
-		{what: "absolute through two redirected directories", layers: `
+		{
+			what: "absolute through two redirected directories", layers: `
 			==
 			dir c t.redirect=/d/e/b
 			dev d
@@ -155,7 +156,8 @@ func TestRedirects(t *testing.T) {
 			file d/e/b/wrong =4
 			==
 			file dd/ee/bb/five =5`, want: `c/ c/two=2 c/three=3 c/four=4 c/five=5 dd/ dd/ee/ dd/ee/b/ dd/ee/b/three=3 dd/ee/b/four=4 dd/ee/b/five=5 dd/ee/bb/ dd/ee/bb/four=4 dd/ee/bb/five=5`,
-			notKernel: "it refuses directories that are seen under two paths"},
+			notKernel: "it refuses directories that are seen under two paths",
+		},
 		{what: "absolute through an opaque directory ends below that layer", layers: `
 			==
 			dir c t.redirect=/d/b
@@ -198,8 +200,10 @@ func TestRedirects(t *testing.T) {
 func TestMetacopy(t *testing.T) {
 	runLayerCases(t, []layerCase{
 		{what: "same name", layers: "==\nfile f t.metacopy=\n==\nfile f =data", want: `f=data`},
-		{what: "chain", layers: "==\nfile f t.metacopy=\n==\nfile f t.metacopy=\n==\nfile f t.metacopy=\n==\nfile f =data\n==\nfile f =wrong",
-			want: `f=data`},
+		{
+			what: "chain", layers: "==\nfile f t.metacopy=\n==\nfile f t.metacopy=\n==\nfile f t.metacopy=\n==\nfile f =data\n==\nfile f =wrong",
+			want: `f=data`,
+		},
 		{what: "renamed", layers: "==\nfile g t.metacopy= t.redirect=f\ndev f\n==\nfile f =data\nfile g =wrong", want: `g=data`},
 		{what: "moved", layers: "==\nfile x/g t.metacopy= t.redirect=/d/f\ndev d\n==\nfile d/f =data\nfile x/g =wrong", want: `x/ x/g=data`},
 		{what: "renamed in two layers", layers: `

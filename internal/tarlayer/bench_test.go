@@ -18,7 +18,8 @@ import (
 func benchForms(b *testing.B) (plain []byte, forms []struct {
 	name string
 	blob []byte
-}) {
+},
+) {
 	b.Helper()
 	plain = mixedTar(b, 48)
 	if path := os.Getenv("UNIONFS_BENCH_TAR"); path != "" {

@@ -97,7 +97,7 @@ func produceGzip(p *pass) error {
 		if err != nil {
 			return err
 		}
-		defer enc.Close()
+		defer enc.Close() //nolint:errcheck // it writes nowhere: only EncodeAll is used
 		g.enc = enc
 		g.d.block = g.checkpoint
 	}

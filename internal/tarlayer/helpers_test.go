@@ -33,15 +33,19 @@ type ent struct {
 func file1(name, body string) ent {
 	return ent{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(body))}, body}
 }
+
 func dir1(name string) ent {
 	return ent{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755}, ""}
 }
+
 func sym1(name, to string) ent {
 	return ent{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: to, Mode: 0o777}, ""}
 }
+
 func hard1(name, to string) ent {
 	return ent{tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: to, Mode: 0o644}, ""}
 }
+
 func node1(typ byte, name string, major, minor int64) ent {
 	return ent{tar.Header{Typeflag: typ, Name: name, Mode: 0o600, Devmajor: major, Devminor: minor}, ""}
 }

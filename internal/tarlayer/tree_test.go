@@ -19,8 +19,11 @@ var treeCases = []struct {
 	want string
 }{
 	{"nothing", nil, ""},
-	{"ways to write names", []ent{dir1("./"), dir1("./a/"), file1("/a/b", "1"), file1("a//c", "2"), file1("a/x/../d", "3"), file1("./e", "4")},
-		"dir a 755|file a/b 1|file a/c 2|file a/d 3|file e 4"},
+	{
+		"ways to write names",
+		[]ent{dir1("./"), dir1("./a/"), file1("/a/b", "1"), file1("a//c", "2"), file1("a/x/../d", "3"), file1("./e", "4")},
+		"dir a 755|file a/b 1|file a/c 2|file a/d 3|file e 4",
+	},
 	{"missing parents are implied", []ent{file1("a/b/c", "x")}, "dir a 755|dir a/b 755|file a/b/c x"},
 	{"implied parents get their attributes later", []ent{file1("a/b", "x"), dir1("a").mode(0o700)}, "dir a 700|file a/b x"},
 	{"whiteout", []ent{dir1("a"), file1("a/.wh.b", "")}, "dir a 755|whiteout a/b"},
