@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/unionfs-go/unionfs/internal/image"
+	"github.com/unionfs-go/unionfs/internal/inspect"
 	"github.com/unionfs-go/unionfs/internal/pack"
+	"github.com/unionfs-go/unionfs/internal/tarlayer"
 )
 
 // ImageVerifyOptions are the flags of image verify.
@@ -159,12 +161,16 @@ type ImagePruneOptions struct {
 	All    bool
 	DryRun bool
 	JSON   bool
+	Cache  bool
+	Keep   string // size of the cache
 }
 
 // AddFlags declares the flags.
 func (o *ImagePruneOptions) AddFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&o.All, "all", "a", false, "remove all images that no mount has, with their names")
 	f.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be removed")
+	f.BoolVar(&o.Cache, "cache", false, "prune the index cache of layer files instead of the store")
+	f.StringVar(&o.Keep, "keep", "0", "with --cache: leave the indexes used last, `SIZE` at most (such as 500M)")
 	f.BoolVar(&o.JSON, "json", false, "print JSON")
 }
 
@@ -172,12 +178,16 @@ func newImagePruneCommand() *command {
 	var opts ImagePruneOptions
 	c := &command{
 		name:  "prune",
-		usage: "[-a] [--dry-run] [--json]",
+		usage: "[-a] [--dry-run] [--json] | --cache [--keep SIZE] [--json]",
 		short: "remove images without a name and all that no image needs",
 		long: `Removes images without a name, blobs that no image refers to, and unpacked layers
 that belong to no image. What a live mount has stays. An upper that is not
 mounted is not known: what it was mounted on stays as long as that image has a
 name (without --all).
+
+The index cache, by which layer files are mounted without being unpacked, is in
+$XDG_CACHE_HOME/unionfs or ~/.cache/unionfs. What is removed from it is made anew
+when it is needed; live mounts keep what they have.
 `,
 		flags: newFlagSet("prune"),
 	}
@@ -191,6 +201,12 @@ name (without --all).
 func runImagePrune(ctx context.Context, std stdio, opts *ImagePruneOptions, args []string) error {
 	if len(args) > 0 {
 		return usagef("it takes no arguments")
+	}
+	if opts.Cache {
+		return pruneCache(std, opts)
+	}
+	if opts.Keep != "0" {
+		return usagef("--keep is for --cache")
 	}
 	store, err := openStore()
 	if err != nil {
@@ -221,4 +237,26 @@ func runImagePrune(ctx context.Context, std stdio, opts *ImagePruneOptions, args
 	}
 	fmt.Fprintln(std.out, what, humanSize(done.Bytes+done.UnpackedBytes))
 	return nil
+}
+
+// pruneCache bounds the index cache.
+func pruneCache(std stdio, opts *ImagePruneOptions) error {
+	if opts.All || opts.DryRun {
+		return usagef("--cache goes with neither --all nor --dry-run")
+	}
+	keep, err := inspect.ParseSize(opts.Keep)
+	if err != nil || keep < 0 {
+		return usagef("--keep %s: not a size such as 500M", opts.Keep)
+	}
+	freed, err := tarlayer.Prune("", keep)
+	if err != nil {
+		return fmt.Errorf("prune the index cache: %w", err)
+	}
+	if opts.JSON {
+		return writeIndented(std.out, struct {
+			Bytes int64 `json:"bytes"`
+		}{freed})
+	}
+	_, err = fmt.Fprintln(std.out, "Total reclaimed space:", humanSize(freed))
+	return err
 }

@@ -62,6 +62,18 @@ func TestLayerFilesMixWithDirectories(t *testing.T) {
 		t.Errorf("the image was unpacked: %+v", e.Layers)
 	}
 	f.fails(f.run("unionfs", "image", "rm", "app:1"), 3, "in use")
+	indexes := func() string { return f.sh("find cache -name '*.idx' | wc -l") }
+	if before := indexes(); before == "0\n" {
+		t.Error("nothing is in the cache")
+	}
+	f.ok("image", "prune", "--cache", "--keep", "1G")
+	if got := indexes(); got == "0\n" {
+		t.Error("--keep kept nothing")
+	}
+	f.ok("image", "prune", "--cache")
+	if after := indexes(); after != "0\n" || f.read("m/b/two") != "2more\n" {
+		t.Errorf("after prune --cache there are %s indexes", after)
+	}
 	f.ok("umount", "m")
 }
 
