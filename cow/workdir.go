@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,9 @@ type WorkdirOptions struct {
 	Index bool
 	// Namespace is where the marks of whiteouts go.
 	Namespace whiteout.Namespace
+	// Wait is how long to wait for another mount to let go of the directories: a
+	// daemon goes on for a moment when its mount is gone.
+	Wait time.Duration
 	// FailPoint is for crash tests, see ParseFailPoint; nil otherwise.
 	FailPoint FailPoint
 }
@@ -75,7 +79,7 @@ func OpenWorkdir(workPath string, upperFD int, opt WorkdirOptions) (*Workdir, er
 }
 
 func (w *Workdir) open(upperFD int, opt WorkdirOptions) error {
-	if err := w.lock(upperFD); err != nil {
+	if err := w.lock(upperFD, opt.Wait); err != nil {
 		return err
 	}
 	if err := w.checkSameMount(); err != nil {
@@ -106,10 +110,14 @@ func (w *Workdir) open(upperFD int, opt WorkdirOptions) error {
 	return nil
 }
 
+// lockPoll is how often a lock is tried while waiting for it.
+const lockPoll = 10 * time.Millisecond
+
 // lock opens the workdir and the upper directory and locks both. The upper is
 // locked as well because two workdirs may be given for one upper.
-func (w *Workdir) lock(upperFD int) error {
+func (w *Workdir) lock(upperFD int, wait time.Duration) error {
 	var err error
+	end := time.Now().Add(wait)
 	if w.lockFD, err = openDirPath(w.path); err != nil {
 		return fmt.Errorf("open workdir %s: %w", w.path, err)
 	}
@@ -120,7 +128,12 @@ func (w *Workdir) lock(upperFD int) error {
 		fd   int
 		what string
 	}{{w.upperFD, "upper directory of workdir"}, {w.lockFD, "workdir"}} {
-		switch err := sys.TryLock(l.fd); err {
+		err := sys.TryLock(l.fd)
+		for err == unix.EWOULDBLOCK && time.Now().Before(end) {
+			time.Sleep(lockPoll)
+			err = sys.TryLock(l.fd)
+		}
+		switch err {
 		case nil:
 		case unix.EWOULDBLOCK:
 			return fmt.Errorf("lock %s %s: %w (unmount that first, or use another): %w", l.what, w.path, ErrInUse, unix.EBUSY)

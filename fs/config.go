@@ -2,6 +2,7 @@ package fs
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/unionfs-go/unionfs/internal/stack"
 	"github.com/unionfs-go/unionfs/whiteout"
@@ -50,6 +51,9 @@ type Config struct {
 	Ownership Ownership
 	// IO is the wished I/O mode; empty is IOAuto.
 	IO IOMode
+	// WaitForUpper is how long New waits for another mount to let go of the upper
+	// and the workdir.
+	WaitForUpper time.Duration
 	// FailPoint stops the daemon at a step of a copy-up, for crash tests (see
 	// cow.ParseFailPoint); empty otherwise.
 	FailPoint string

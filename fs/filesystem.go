@@ -129,7 +129,7 @@ func (f *FS) openUpper() error {
 		return err
 	}
 	f.work, err = cow.OpenWorkdir(f.cfg.Work, fd, cow.WorkdirOptions{
-		Volatile: f.cfg.Volatile, Index: f.cfg.Index, Namespace: f.cfg.Namespace, FailPoint: point,
+		Volatile: f.cfg.Volatile, Index: f.cfg.Index, Namespace: f.cfg.Namespace, FailPoint: point, Wait: f.cfg.WaitForUpper,
 	})
 	if err != nil {
 		return err

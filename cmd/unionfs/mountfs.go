@@ -114,7 +114,7 @@ func (d *daemon) config(ctx context.Context) (fs.Config, error) {
 		Metacopy:    o.Metacopy != nil && *o.Metacopy,
 		Index:       o.Index == nil || *o.Index,
 		Volatile:    o.Volatile, NoACL: o.NoACL || allIsHis(&o), IO: fs.IOMode(o.IO),
-		Ownership: ownershipOf(&o),
+		Ownership: ownershipOf(&o), WaitForUpper: p.waitForUpper(),
 		FailPoint: os.Getenv(failPointVar), Log: d.log,
 	}
 	var err error

@@ -6,6 +6,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -101,6 +102,20 @@ func (p *mountPlan) findLayers() error {
 	}
 	p.upper = upper
 	return nil
+}
+
+// helperWait is how long a mount under a helper's name waits for the daemon of the
+// last one to end: podman unmounts and mounts the same upper at once, and the
+// first daemon may have much to flush.
+const helperWait = 30 * time.Second
+
+// waitForUpper is how long to wait for the upper. Not where the workdir is a
+// default one, which the other daemon removes when it ends.
+func (p *mountPlan) waitForUpper() time.Duration {
+	if p.req.opts.lenient && p.req.parsed.Work != "" {
+		return helperWait
+	}
+	return 0
 }
 
 // chooseNamespace decides where marks are kept: as the user said, else as an
