@@ -114,8 +114,9 @@ func eventColour(kind inspect.EventKind) string {
 		return yellow
 	case inspect.EventMoved, inspect.EventRenamed:
 		return cyan
+	default:
+		return green
 	}
-	return green
 }
 
 // eventText says what an event was about.
@@ -156,8 +157,9 @@ func hiddenText(m *inspect.Model, why inspect.Why, by inspect.Node) string {
 		return "by " + dir + ", which is another thing there"
 	case inspect.WhyMoved:
 		return "by " + dir + ", which came from elsewhere"
+	default:
+		return "by " + dir
 	}
-	return "by " + dir
 }
 
 func objectText(v *inspect.Version) string {

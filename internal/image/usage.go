@@ -7,7 +7,7 @@ import (
 
 // Usage is what a store takes on disk, in bytes.
 type Usage struct {
-	Images   []PackedUsage    `json:"images"`
+	Images   []PackedUsage   `json:"images"`
 	Unpacked []UnpackedUsage `json:"unpacked"`
 	// ImageBytes is the size of the blobs of all images, each counted once, and
 	// ActiveBytes of those of images in use.

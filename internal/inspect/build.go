@@ -289,7 +289,7 @@ func (b *builder) follow(n Node, name string, places []place, it *item) error {
 		}
 		q := stack.Search{Name: name, DirAbove: it.isDir, DataAbove: !it.isDir, Redirect: redirect}
 		reals, err := b.m.stacks[next].Find(parents, q)
-		if err != nil && !(errors.Is(err, unix.EIO) && !it.isDir) {
+		if err != nil && (!errors.Is(err, unix.EIO) || it.isDir) {
 			return err
 		}
 		it.contentFrom = reals
