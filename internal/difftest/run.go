@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -366,6 +367,7 @@ func (x *run) marks() (*Mismatch, error) {
 		return nil, err
 	}
 	a, b = x.neededMarks(a, x.da.Upper), x.neededMarks(b, x.db.Upper)
+	a = slices.DeleteFunc(a, func(m string) bool { return lateRedirect(m, b) })
 	if slices.Equal(a, b) {
 		return x.copiedUp()
 	}
@@ -373,10 +375,30 @@ func (x *run) marks() (*Mismatch, error) {
 	return &Mismatch{Phase: "marks", Oracle: onlyA, Subject: onlyB}, nil
 }
 
+// lateRedirect tells whether a mark is a redirect of a directory that has none
+// on the other side. A rename in the kernel that fails late leaves one that leads
+// to where the directory still is; one that is missing shows when the uppers are
+// mounted again.
+func lateRedirect(mark string, others []string) bool {
+	return strings.HasPrefix(mark, "redirect ") && !slices.ContainsFunc(others, func(o string) bool {
+		return strings.HasPrefix(o, "redirect ") && quotedPath(o) == quotedPath(mark)
+	})
+}
+
+// quotedPath is the path of a line of Marks.
+func quotedPath(mark string) string {
+	_, rest, _ := strings.Cut(mark, " ")
+	path, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return rest
+	}
+	return path
+}
+
 // neededMarks drops marks that say nothing about the tree: opaque marks of
 // directories that have nothing below, which the kernel sets to save lookups
-// (fs/overlayfs/dir.c:ovl_create_upper), redirects that lead nowhere else, and metacopy and redirect
-// marks of files, since when a file's data is copied is a target's own choice.
+// (fs/overlayfs/dir.c:ovl_create_upper), and metacopy and redirect marks of files, since when a
+// file's data is copied is a target's own choice.
 func (x *run) neededMarks(marks []string, upper string) []string {
 	return slices.DeleteFunc(marks, func(m string) bool {
 		words, err := splitWords(m)
@@ -385,10 +407,6 @@ func (x *run) neededMarks(marks []string, upper string) []string {
 		}
 		switch {
 		case words[0] == "metacopy", words[0] == "opaque" && words[len(words)-1] == "x":
-			return true
-		case words[0] == "redirect" && len(words) == 3 && words[2] == "/"+words[1]:
-			// A rename that failed late leaves a redirect to where the
-			// directory still is.
 			return true
 		case words[0] == "redirect":
 			st, err := os.Lstat(filepath.Join(upper, words[1]))
