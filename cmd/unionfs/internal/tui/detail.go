@@ -18,6 +18,7 @@ import (
 type detail struct {
 	row    row
 	ready  bool
+	after  func(x *Explorer) // what a key asked for before it was ready
 	cancel context.CancelFunc
 	events []inspect.Event  // newest first
 	list   list             // of events
@@ -76,6 +77,19 @@ func (d *detail) loaded(x *Explorer, r detailResult) {
 	d.list.to(slices.IndexFunc(d.events, func(e inspect.Event) bool {
 		return eventVersion(&e).ID == v.ID && !(visible && ends(&e))
 	}))
+	if d.after != nil {
+		d.after(x)
+	}
+}
+
+// whenReady does what needs the versions of the selected path: now, or when
+// they are loaded, if the cursor is still there.
+func (x *Explorer) whenReady(do func(x *Explorer)) {
+	if x.detail.ready {
+		do(x)
+		return
+	}
+	x.detail.after = do
 }
 
 // ends tells whether an event is the end of the version it is about.

@@ -219,6 +219,21 @@ func TestStaleResultsAreLeftOut(t *testing.T) {
 	s.must("/var")
 }
 
+func TestKeysWaitForTheDetail(t *testing.T) {
+	s := newSession(t, webModel(t), 80, 24).keys("/ 'app.conf enter k")
+	s.Key("j", "j")
+	s.Key("d", "d")
+	s.work()
+	s.must("layer 1 against layer 0")
+	s.keys("q")
+	for _, k := range []string{"/", "h", "t", "m", "l", "enter"} {
+		s.Key(k, strings.TrimSuffix(k, "enter"))
+	}
+	s.must("All layers") // nothing is found yet
+	s.work()
+	s.must("/srv/index.html", "1 of 1")
+}
+
 func TestTextIsCutByCells(t *testing.T) {
 	for _, c := range []struct {
 		text string

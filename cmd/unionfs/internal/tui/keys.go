@@ -34,8 +34,8 @@ func bindings() []binding {
 		{[]string{"*"}, "*", "open all below", (*Explorer).openAll},
 		{[]string{"-", "ctrl+space", "ctrl+@"}, "-", "close all", func(x *Explorer) { x.tree.setAll(inspect.Root, false) }},
 		{[]string{"enter"}, "enter", "view file, follow link", (*Explorer).enter},
-		{[]string{"d"}, "d", "compare with layer below", (*Explorer).difference},
-		{[]string{"v"}, "v", "mark a version for d", (*Explorer).markVersion},
+		{[]string{"d"}, "d", "compare with layer below", func(x *Explorer) { x.whenReady((*Explorer).difference) }},
+		{[]string{"v"}, "v", "mark a version for d", func(x *Explorer) { x.whenReady((*Explorer).markVersion) }},
 		{[]string{"["}, "[ ]", "layer up, down", func(x *Explorer) { x.setView(x.tree.lens.view - 1) }},
 		{[]string{"]"}, "", "", func(x *Explorer) { x.setView(x.tree.lens.view + 1) }},
 		{[]string{"m"}, "m", "all, or only changes", func(x *Explorer) { x.setLens(func(l *lens) { l.changes = !l.changes }) }},
@@ -149,9 +149,11 @@ func (x *Explorer) enter() {
 	case paneLayers:
 		x.focus = paneTree
 	case paneDetail:
-		if v, ok := x.detail.selected(); ok {
-			x.view(v)
-		}
+		x.whenReady(func(x *Explorer) {
+			if v, ok := x.detail.selected(); ok {
+				x.view(v)
+			}
+		})
 	default:
 		r, ok := x.tree.selected()
 		if !ok {

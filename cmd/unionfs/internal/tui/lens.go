@@ -126,7 +126,7 @@ func (l *lens) bytes(n inspect.Node) int64 {
 func (l *lens) compare(a, b inspect.Node) int {
 	switch l.order {
 	case bySize:
-		if c := cmp.Compare(l.bytes(b), l.bytes(a)); c != 0 {
+		if c := cmp.Or(cmp.Compare(l.bytes(b), l.bytes(a)), cmp.Compare(l.sums.Hidden[b], l.sums.Hidden[a])); c != 0 {
 			return c
 		}
 	case byWaste:

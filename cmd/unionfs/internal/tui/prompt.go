@@ -88,7 +88,7 @@ func (x *Explorer) startSearch() {
 			x.found.back = nil
 			if text == "" {
 				x.found = found{serial: x.found.serial}
-			} else if x.found.total == 0 && len(x.tasks) == 0 {
+			} else if x.found.total == 0 && !x.found.running {
 				x.say(failure, "nothing here has %q in its name", text)
 			}
 		},

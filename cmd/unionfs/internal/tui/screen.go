@@ -162,7 +162,7 @@ func (x *Explorer) headingLine(p pane, w int) line {
 		if l.changes {
 			text = fmt.Sprintf("Changes of layer %d", l.view)
 		}
-		if l.hidden {
+		if l.hidden && !l.changes {
 			text += " and hidden"
 		}
 		if l.order != byName {
@@ -289,7 +289,7 @@ func (x *Explorer) rowLine(r row, selected bool, w int) line {
 		}
 	}
 	hidden := lens.sums.Hidden[r.node]
-	if lens.hidden || lens.order == byWaste {
+	if lens.hidden || lens.changes || lens.order == byWaste {
 		text := ""
 		if hidden > 0 {
 			text = "x " + size(hidden)

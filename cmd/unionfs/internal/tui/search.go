@@ -15,6 +15,7 @@ type found struct {
 	rank    int // of the match under the cursor, from 1
 	total   int
 	stale   bool // the tree was changed since
+	running bool
 	serial  int
 	cancel  context.CancelFunc
 	back    func(x *Explorer) // goes to where the search began, while it is typed
@@ -62,6 +63,7 @@ func (x *Explorer) findFrom(from inspect.Node, direction int, match func(n inspe
 	ctx, cancel := context.WithCancel(x.ctx)
 	x.found.cancel = cancel
 	x.found.serial++
+	x.found.running = true
 	serial, l := x.found.serial, x.tree.lens
 	x.tasks = append(x.tasks, func() any {
 		r := scan(ctx, &l, from, direction, match)
@@ -114,6 +116,7 @@ func (x *Explorer) searched(r searchResult) {
 	if r.serial != x.found.serial || x.ctx.Err() != nil {
 		return
 	}
+	x.found.running = false
 	if r.what != "" {
 		x.found.rank, x.found.total, x.found.stale = r.rank, r.total, false
 	}
