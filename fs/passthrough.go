@@ -249,4 +249,5 @@ func (f *FS) renewNode(n *node) {
 	}
 	f.nodes.replace(n, next)
 	n.successor.Store(next)
+	f.notify.staleAttr(n.id)
 }

@@ -85,7 +85,7 @@ func (f *FS) applyAttr(n *node, p place, in *fuse.SetAttrIn) error {
 	said := in.Valid &^ (fuse.FATTR_FH | fuse.FATTR_LOCKOWNER)
 	write := said == 0 && n.typ == unix.S_IFREG
 	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || said == 0 || said == fuse.FATTR_CTIME
-	if said == fuse.FATTR_CTIME || said == 0 {
+	if !n.isDir() && (said == fuse.FATTR_CTIME || said == 0) {
 		if err := f.mayDropSetID(n, p, &in.Caller, write); err != nil {
 			return err
 		}
