@@ -79,6 +79,7 @@ func layerLine(p image.LayerProgress) string {
 		return s + " from " + printable(p.Detail)
 	case image.PhaseRetrying:
 		return s + ": " + printable(p.Detail)
+	default:
+		return s
 	}
-	return s
 }

@@ -52,6 +52,7 @@ func (x *Explorer) clickIn(p pane, col, row int, again bool) {
 		if open {
 			x.enter()
 		}
+	default:
 	}
 }
 
