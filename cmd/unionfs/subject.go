@@ -140,7 +140,7 @@ func mountOf(ctx context.Context, path string) (*control.Status, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w; look into its upper directory with --lower instead", path, err)
 		}
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		st, err := client.Status(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)

@@ -167,3 +167,15 @@ dir top/sub mode=01777
 	must(t, err)
 	checkChanges(t, changes, "C /top", "C /top/sub", "A /top/sub/new")
 }
+
+func TestFollowStaysInsideAndEnds(t *testing.T) {
+	m := model(t, "==\nlink abs to=/dir/file\nlink rel to=dir/../dir/file\nlink up to=../../dir\nlink loop to=loop\nlink lost to=/none\nfile dir/file data=1\nlink dir/back to=../rel")
+	for path, want := range map[string]string{"/abs": "/dir/file", "/rel": "/dir/file", "/up": "/dir", "/dir/back": "/dir/file", "/loop": "", "/lost": ""} {
+		n, _ := m.Find(path)
+		v, _ := m.At(n, 0)
+		got, err := m.Follow(v, 0)
+		if (err != nil) != (want == "") || err == nil && m.Path(got.Node) != want {
+			t.Errorf("%s leads to %s, %v; want %q", path, m.Path(got.Node), err, want)
+		}
+	}
+}

@@ -87,10 +87,14 @@ func (m *Model) Waste(ctx context.Context) (*Waste, error) {
 			if v.bytes() == 0 || v.since != v.layer {
 				continue
 			}
-			if err := w.version(n, i, v.countedOnce(seen)); err != nil {
-				return nil, err
-			}
+			w.version(n, i, v.countedOnce(seen))
 		}
+	}
+	for _, d := range w.dead {
+		w.list = append(w.list, d)
+	}
+	if err := w.compare(); err != nil {
+		return nil, err
 	}
 	w.finish()
 	return w.out, nil
@@ -128,10 +132,12 @@ type waster struct {
 // deadFile is a file that no longer shows.
 type deadFile struct {
 	node Node
+	old  int32 // its version
+	now  int32 // version that took its place, -1: it was deleted
 	copy WasteCopy
 }
 
-func (w *waster) version(n Node, id int32, first bool) error {
+func (w *waster) version(n Node, id int32, first bool) {
 	v := &w.m.versions[id]
 	l := &w.out.Layers[v.layer]
 	size := v.bytes()
@@ -142,41 +148,53 @@ func (w *waster) version(n Node, id int32, first bool) error {
 		if first {
 			l.Live += size
 		}
-		return nil
+		return
 	}
-	d := deadFile{node: n, copy: WasteCopy{Kind: WasteDeleted, Layer: int(v.layer), HiddenBy: int(v.until), Bytes: size}}
-	if err := w.ctx.Err(); err != nil {
-		return err
+	d := deadFile{
+		node: n, old: id, now: w.m.at(n, int(v.until)),
+		copy: WasteCopy{Kind: WasteDeleted, Layer: int(v.layer), HiddenBy: int(v.until), Bytes: size},
 	}
-	if u := w.m.at(n, int(v.until)); u >= 0 {
+	if d.now >= 0 {
 		d.copy.Kind = WasteOverwritten
-		old, now := w.m.version(n, id), w.m.version(n, u)
-		if now.IsFile() {
-			same, err := w.m.SameContent(w.ctx, old, w.m, now)
-			if err != nil {
-				return err
-			}
-			if same {
-				d.copy.Kind = WasteMetadata
-			}
-		}
 	}
 	if v.nlink <= 1 {
 		w.list = append(w.list, d)
-		return nil
+		return
 	}
 	// Of several names the one that was not simply deleted says most.
 	if old, ok := w.dead[v.identity()]; !ok || old.copy.Kind == WasteDeleted && d.copy.Kind != WasteDeleted {
 		w.dead[v.identity()] = d
+	}
+}
+
+// compare finds the copies that differ in nothing but attributes. Files are read
+// in the order of their layer, so that each part of a blob is inflated once.
+func (w *waster) compare() error {
+	versions := w.m.versions
+	var same []*deadFile
+	for i := range w.list {
+		d := &w.list[i]
+		if d.now >= 0 && isFile(versions[d.now].mode) && versions[d.now].size == versions[d.old].size {
+			same = append(same, d)
+		}
+	}
+	slices.SortFunc(same, func(a, b *deadFile) int {
+		return cmp.Or(cmp.Compare(a.copy.Layer, b.copy.Layer), cmp.Compare(versions[a.old].ino, versions[b.old].ino))
+	})
+	for _, d := range same {
+		equal, err := w.m.SameContent(w.ctx, w.m.version(d.node, d.old), w.m, w.m.version(d.node, d.now))
+		if err != nil {
+			return err
+		}
+		if equal {
+			d.copy.Kind = WasteMetadata
+		}
 	}
 	return nil
 }
 
 // finish adds everything up.
 func (w *waster) finish() {
-	for _, d := range w.dead {
-		w.list = append(w.list, d)
-	}
 	slices.SortFunc(w.list, func(a, b deadFile) int {
 		return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.copy.Layer, b.copy.Layer))
 	})
