@@ -78,7 +78,7 @@ END
 # new link to an old file becomes a copy, and a file that changed neither its size
 # nor its time counts as unchanged (etc/group-, and likewise passwd-).
 dump() (
-	cd "$1"
+	cd "$1" || exit
 	local skip=(-path ./var/log -o -path ./var/cache/ldconfig -o -path ./var/lib/dpkg/status-old -o -path ./etc/hostname
 		-o -path ./etc/hosts -o -path ./etc/resolv.conf -o -path ./etc/shadow -o -path './etc/*-')
 	find . \( "${skip[@]}" \) -prune -o \( -type d -printf '%p d %m %U:%G\n' \) \
