@@ -59,6 +59,9 @@ need_test() {
 	need util-linux losetup
 	need psmisc fuser
 	need tmux tmux
+	need zstd zstd
+	need python3 python3
+	need podman podman
 	need sqlite3 sqlite3
 	need strace strace
 	need shellcheck shellcheck
