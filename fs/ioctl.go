@@ -23,6 +23,10 @@ const (
 	xflagImmutable = 0x08
 )
 
+// fileless is set in the device numbers of layers that are on no filesystem, see
+// package tarlayer.
+const fileless = 1 << 63
+
 // ioctl is IOCTL. It knows the file attribute flags; everything else is ENOTTY
 // (never ENOSYS, which the kernel would remember).
 func (f *FS) ioctl(n *node, cmd uint32, in, out []byte) error {
@@ -69,6 +73,10 @@ func (f *FS) getFlags(n *node, cmd uint32, out []byte) error {
 	if n.isDir() && !n.isUpper() {
 		clear(out)
 		return nil // a directory below: no flag that counts
+	}
+	if n.typ == unix.S_IFREG && !n.isUpper() && n.lowerData().Attr().Dev&fileless != 0 {
+		clear(out)
+		return nil // on no filesystem that could have flags
 	}
 	if err := f.withObject(n, func(fd int) error {
 		_, err := sys.Ioctl(fd, cmd, out)
