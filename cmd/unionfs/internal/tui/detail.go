@@ -75,7 +75,7 @@ func (d *detail) loaded(x *Explorer, r detailResult) {
 	}
 	visible := v.VisibleIn(x.tree.lens.view)
 	d.list.to(slices.IndexFunc(d.events, func(e inspect.Event) bool {
-		return eventVersion(&e).ID == v.ID && !(visible && ends(&e))
+		return eventVersion(&e).ID == v.ID && (!visible || !ends(&e))
 	}))
 	if d.after != nil {
 		d.after(x)

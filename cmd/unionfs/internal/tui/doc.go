@@ -7,7 +7,7 @@
 //	detail     what was loaded of the selected path
 //	viewer     one file, hex dump or difference on the whole screen
 //
-// Explorer knows no terminal: keys come in by name (Key), Screen gives lines of
+// Explorer knows no terminal: keys come in by name (Key), screen gives lines of
 // styled text, and what takes time is handed out as tasks. Run connects it with
 // bubbletea. Tests take the same lines as plain text.
 //

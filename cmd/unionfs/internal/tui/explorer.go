@@ -115,9 +115,9 @@ func (x *Explorer) settle() {
 	}
 }
 
-// Tasks gives the work that came up since the last call. Each must be run once
+// takeTasks gives the work that came up since the last call. Each must be run once
 // and its result given to Done.
-func (x *Explorer) Tasks() []task {
+func (x *Explorer) takeTasks() []task {
 	t := x.tasks
 	x.tasks = nil
 	return t

@@ -71,7 +71,7 @@ func TestEveryScreenIsWholeAndHarmless(t *testing.T) {
 			s.Key(k, strings.Trim(k, "+"))
 		}
 		s.work()
-		screen := s.Screen()
+		screen := s.screen()
 		if len(screen) != s.height && s.height >= minHeight {
 			t.Fatalf("after %q: %d lines at %dx%d", k, len(screen), s.width, s.height)
 		}
@@ -209,7 +209,7 @@ func TestMouseSelectsOpensAndScrolls(t *testing.T) {
 func TestStaleResultsAreLeftOut(t *testing.T) {
 	s := newSession(t, webModel(t), 80, 24)
 	s.Key("j", "j")
-	old := s.Tasks()
+	old := s.takeTasks()
 	s.Key("G", "G")
 	s.work()
 	for _, task := range old {

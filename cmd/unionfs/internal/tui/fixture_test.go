@@ -130,7 +130,7 @@ func newSession(t testing.TB, m *inspect.Model, width, height int) *session {
 
 // work runs all tasks and those that come of them.
 func (s *session) work() {
-	for tasks := s.Tasks(); len(tasks) > 0; tasks = s.Tasks() {
+	for tasks := s.takeTasks(); len(tasks) > 0; tasks = s.takeTasks() {
 		for _, t := range tasks {
 			s.Done(t())
 		}

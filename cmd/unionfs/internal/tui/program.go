@@ -65,11 +65,12 @@ func (p *program) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			x.Wheel(msg.X, msg.Y, -wheelLines)
 		case tea.MouseWheelDown:
 			x.Wheel(msg.X, msg.Y, wheelLines)
+		default:
 		}
 	case doneMsg:
 		x.Done(msg.result)
 	}
-	for _, t := range x.Tasks() {
+	for _, t := range x.takeTasks() {
 		cmds = append(cmds, func() tea.Msg { return doneMsg{t()} })
 	}
 	if x.copied != "" {
@@ -85,7 +86,7 @@ func (p *program) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 // View is of tea.Model.
 func (p *program) View() tea.View {
 	var b strings.Builder
-	for i, l := range p.x.Screen() {
+	for i, l := range p.x.screen() {
 		if i > 0 {
 			b.WriteByte('\n')
 		}

@@ -38,8 +38,8 @@ func (x *Explorer) areas() (a [panes]area) {
 	return a
 }
 
-// Screen is the whole screen, height lines of width cells.
-func (x *Explorer) Screen() []line {
+// screen is the whole screen, height lines of width cells.
+func (x *Explorer) screen() []line {
 	var out []line
 	switch {
 	case x.width < minWidth || x.height < minHeight:
@@ -69,7 +69,7 @@ func (x *Explorer) Screen() []line {
 // Plain is the screen as text, without trailing spaces.
 func (x *Explorer) Plain() []string {
 	var out []string
-	for _, l := range x.Screen() {
+	for _, l := range x.screen() {
 		out = append(out, strings.TrimRight(l.plain(), " "))
 	}
 	return out
@@ -170,6 +170,7 @@ func (x *Explorer) headingLine(p pane, w int) line {
 		}
 	case paneDetail:
 		text = "Detail"
+	default:
 	}
 	look := dim
 	if x.focus == p {
