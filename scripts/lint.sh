@@ -25,4 +25,4 @@ if command -v shellcheck >/dev/null; then
 fi
 
 say "golangci-lint"
-go run "$golangci" run "$@"
+go run "$golangci" run --allow-parallel-runners "$@"
