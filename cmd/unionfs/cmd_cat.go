@@ -22,7 +22,7 @@ content when it leads to a file inside SUBJECT.
 		flags: newFlagSet("cat"),
 	}
 	c.flags.IntVar(&layer, "layer", -1, "the version of layer `N`")
-	opts.AddFlags(c.flags)
+	opts.addLayerFlags(c.flags)
 	c.run = func(ctx context.Context, std stdio, args []string) error {
 		subject, path, err := subjectPath(args)
 		if err != nil {

@@ -27,10 +27,7 @@ sockets are never made.
 	}
 	c.flags.IntVar(&layer, "layer", -1, "the versions of layer `N` alone")
 	c.flags.BoolVar(&owner, "owner", false, "keep owners and set-user-ID bits; takes root")
-	opts.AddFlags(c.flags)
-	if err := c.flags.MarkHidden("json"); err != nil {
-		c.flags = newFlagSet("extract") // cannot be: the flag was declared
-	}
+	opts.addLayerFlags(c.flags)
 	c.run = func(ctx context.Context, std stdio, args []string) error {
 		if len(args) != 2 {
 			return usagef("it takes SUBJECT:PATH and DIR")

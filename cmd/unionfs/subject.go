@@ -27,9 +27,14 @@ type subjectOptions struct {
 
 // AddFlags declares the flags.
 func (o *subjectOptions) AddFlags(f *pflag.FlagSet) {
+	o.addLayerFlags(f)
+	f.BoolVar(&o.JSON, "json", false, "print JSON")
+}
+
+// addLayerFlags declares those that say what SUBJECT is made of.
+func (o *subjectOptions) addLayerFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.Lower, "lower", nil, "a layer `SOURCE` below SUBJECT, top first; may be repeated; of a mount they are known")
 	f.BoolVar(&o.UserXattr, "userxattr", false, "the marks of directories are in user.overlay.*, where they do not tell")
-	f.BoolVar(&o.JSON, "json", false, "print JSON")
 }
 
 // subjectHelp ends the help text of those commands.
