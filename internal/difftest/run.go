@@ -264,8 +264,10 @@ func (x *run) compare(src Source) (*Mismatch, error) {
 	err = errors.Join(err, x.a.All(Op{Call: "reset"}), ma.Unmount())
 	if rerr := x.b.All(Op{Call: "reset"}); rerr != nil {
 		// A hanging worker is freed by the end of the daemon.
-		err = errors.Join(err, rerr, mb.Kill())
-		return m, err
+		if d, ok := mb.(*daemonMount); ok {
+			rerr = fmt.Errorf("%w: %s", rerr, d.stacks())
+		}
+		return m, errors.Join(err, rerr, mb.Kill())
 	}
 	if uerr := mb.Unmount(); uerr != nil && m == nil {
 		m = &Mismatch{Phase: "unmount", Subject: uerr.Error()}

@@ -187,7 +187,7 @@ func (m *daemonMount) Unmount() error {
 	select {
 	case <-m.done:
 	case <-time.After(30 * time.Second):
-		return errors.Join(fmt.Errorf("%s: still running 30 s after the unmount: %s", m.cmd, m.log.String()), m.Kill())
+		return errors.Join(fmt.Errorf("%s: still running 30 s after the unmount: %s", m.cmd, m.stacks()), m.Kill())
 	}
 	if m.exit != nil {
 		return fmt.Errorf("%s: %w: %s", m.cmd, m.exit, m.log.String())
@@ -198,6 +198,19 @@ func (m *daemonMount) Unmount() error {
 		}
 	}
 	return nil
+}
+
+// stacks ends a daemon that hangs and returns what it said, at the end of which
+// the Go runtime shows what all goroutines wait for.
+func (m *daemonMount) stacks() string {
+	if err := m.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		return m.log.String()
+	}
+	select {
+	case <-m.done:
+	case <-time.After(5 * time.Second):
+	}
+	return m.log.String()
 }
 
 func (m *daemonMount) Kill() error {
