@@ -242,7 +242,9 @@ func (f *FS) makeRoot() error {
 		f.root.dir.impure, f.root.dir.opacity = m.HasImpure, m.Opacity
 	}
 	if f.own.remembers() {
-		f.recallRoot(lower)
+		if err := f.recallRoot(lower); err != nil {
+			return err
+		}
 	}
 	f.nodes.ref(f.root)
 	if len(lower) > 0 {

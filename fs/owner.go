@@ -124,15 +124,6 @@ func (w *ownership) loadAt(typ uint32, dirfd int, name string) *whiteout.Overrid
 	return w.load(typ, func(attr string) ([]byte, error) { return sys.ReadXattr(dirfd, name, attr) })
 }
 
-// recallRoot loads what is remembered of the root directory.
-func (f *FS) recallRoot(lower []stack.Real) {
-	if f.upperFD >= 0 {
-		f.root.over.Store(f.own.loadAt(unix.S_IFDIR, f.upperFD, ""))
-		return
-	}
-	f.root.over.Store(f.own.load(unix.S_IFDIR, lower[0].Object.Xattr))
-}
-
 // recall puts what is remembered of an object in the place of what its layer
 // says. A symlink can have no attribute: one of this user's is root's, as nearly
 // all in images are.

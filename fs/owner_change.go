@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -224,6 +225,40 @@ func (f *FS) rememberNew(dirfd int, name string, o *newObject) error {
 	}
 	o.over.Mode |= uint32(st.Mode) & 0o7777
 	return f.store(dirfd, name, &st, o.over)
+}
+
+// recallRoot loads what is remembered of the root directory. A new upper, which is
+// empty, gets the owner and mode of the layers' root where it could not have them
+// on disk: else an image committed from it would have a root of this user's.
+func (f *FS) recallRoot(lower []stack.Real) error {
+	if f.upperFD < 0 {
+		f.root.over.Store(f.own.load(unix.S_IFDIR, lower[0].Object.Xattr))
+		return nil
+	}
+	over := f.own.loadAt(unix.S_IFDIR, f.upperFD, "")
+	f.root.over.Store(over)
+	if over != nil || len(lower) == 0 || f.own.Remember != RememberNeeded {
+		return nil
+	}
+	a := lower[0].Object.Attr()
+	f.own.recall(f.own.load(unix.S_IFDIR, lower[0].Object.Xattr), &a)
+	if f.own.mayOwn(a.UID, a.GID) {
+		return nil
+	}
+	empty, err := f.upperEmpty()
+	if err != nil || !empty {
+		return err
+	}
+	var st unix.Statx_t
+	if err := sys.Statx(f.upperFD, "", &st); err != nil {
+		return fmt.Errorf("stat upper %s: %w", f.cfg.Upper, err)
+	}
+	over = &whiteout.Override{UID: a.UID, GID: a.GID, Mode: a.Mode & 0o7777}
+	if err := f.store(f.upperFD, "", &st, over); err != nil {
+		return fmt.Errorf("remember the owner of upper %s: %w", f.cfg.Upper, err)
+	}
+	f.root.over.Store(over)
+	return nil
 }
 
 // copyOver is what is remembered of the copy of a node in the upper. native: as

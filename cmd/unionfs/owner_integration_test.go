@@ -260,3 +260,29 @@ func TestUserNamespace(t *testing.T) {
 		65534:65534`
 	see(t, f.script(body("unshare --user --map-root-user --mount")), want)
 }
+
+// An image committed by a plain user has the owners that it had and no root
+// directory of his.
+func TestPlainUserCommitsTheImagesOwners(t *testing.T) {
+	f := newFixture(t)
+	out := f.script(withFuse + `mkdir -p s/etc s/dev m; echo s >s/etc/shadow; chmod 640 s/etc/shadow; chown 0:42 s/etc/shadow; mknod s/dev/null c 1 3
+		echo su >s/su; chmod 4755 s/su; tar -C s -cf base.tar .; chmod 644 base.tar; chown 65534 m
+		` + asUser + `UNIONFS_STORE=$PWD/home/store sh -euc '
+		$BIN/unionfs image import base.tar app:1 >/dev/null
+		$BIN/unionfs mount --ephemeral app:1 m
+		echo more >>m/etc/shadow; chown 33:33 m/su; ln -s x m/l; stat -c "%n %A %u:%g" m m/etc/shadow m/dev/null m/su
+		id=$($BIN/unionfs commit m app:2); $BIN/unionfs umount m
+		$BIN/unionfs mount --read-only app:2 m; cd m; stat -c "%n %A %u:%g" . etc/shadow dev/null su l; cat etc/shadow
+		cd ..; $BIN/unionfs umount m'`)
+	see(t, out, `m drwxr-xr-x 0:0
+		m/etc/shadow -rw-r----- 0:42
+		m/dev/null crw-r--r-- 0:0
+		m/su -rwxr-xr-x 33:33
+		. drwxr-xr-x 0:0
+		etc/shadow -rw-r----- 0:42
+		dev/null crw-r--r-- 0:0
+		su -rwxr-xr-x 33:33
+		l lrwxrwxrwx 0:0
+		s
+		more`)
+}
