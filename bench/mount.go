@@ -17,7 +17,7 @@ import (
 
 const (
 	mountTimeout   = 60 * time.Second
-	unmountTimeout = 30 * time.Second
+	unmountTimeout = 3 * time.Minute // the upper is synced, on a disk that others keep busy
 )
 
 // mounted is a stack that a target has mounted, or the copy that stands for it

@@ -57,7 +57,7 @@ func (term *terminal) press(keys ...string) {
 // see waits until the screen shows all of wants.
 func (term *terminal) see(wants ...string) {
 	term.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(120 * time.Second)
 	for {
 		screen := term.tmux("capture-pane", "-p")
 		missing := ""

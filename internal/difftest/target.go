@@ -112,6 +112,10 @@ func FuseOverlayfs() (Daemon, error) {
 func (t Daemon) Name() string { return t.Label + "(" + t.Options + ")" }
 
 // fuseMagic is FUSE_SUPER_MAGIC of <linux/magic.h>.
+// guard is after how long a mount or an unmount counts as hanging: each syncs a
+// disk that others may keep busy.
+const guard = 2 * time.Minute
+
 const fuseMagic = 0x65735546
 
 // Mount starts the daemon and waits until the mount answers.
@@ -137,7 +141,7 @@ func (t Daemon) Mount(d Dirs) (Mounted, error) {
 		m.exit = m.cmd.Wait()
 		close(m.done)
 	}()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(guard)
 	for time.Now().Before(deadline) {
 		var st unix.Statfs_t
 		if err := unix.Statfs(d.Mnt, &st); err == nil && st.Type == fuseMagic && strings.Contains(m.log.String(), t.Ready) {
@@ -149,7 +153,7 @@ func (t Daemon) Mount(d Dirs) (Mounted, error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	return nil, errors.Join(fmt.Errorf("%s: no mount after 30 s: %s", m.cmd, m.log.String()), m.Kill())
+	return nil, errors.Join(fmt.Errorf("%s: no mount after %s: %s", m.cmd, guard, m.log.String()), m.Kill())
 }
 
 // lockedBuffer is a buffer that a process writes while others read.
@@ -186,8 +190,8 @@ func (m *daemonMount) Unmount() error {
 	}
 	select {
 	case <-m.done:
-	case <-time.After(30 * time.Second):
-		return errors.Join(fmt.Errorf("%s: still running 30 s after the unmount: %s", m.cmd, m.stacks()), m.Kill())
+	case <-time.After(guard):
+		return errors.Join(fmt.Errorf("%s: still running %s after the unmount: %s", m.cmd, guard, m.stacks()), m.Kill())
 	}
 	if m.exit != nil {
 		return fmt.Errorf("%s: %w: %s", m.cmd, m.exit, m.log.String())

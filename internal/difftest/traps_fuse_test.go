@@ -123,7 +123,7 @@ func (l *live) mountOver(dir string) {
 			l.t.Logf("refused: %v", err)
 			return
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(120 * time.Second):
 		l.t.Fatal("mount over the directory that holds the layers hangs")
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "d/low"))

@@ -21,7 +21,7 @@ var Procs = []syscall.Credential{
 }
 
 // opTimeout bounds one operation: what takes longer hangs.
-const opTimeout = 30 * time.Second
+const opTimeout = 120 * time.Second
 
 // Workers are the processes that act on one target at a time.
 type Workers struct {
