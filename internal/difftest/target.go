@@ -111,11 +111,11 @@ func FuseOverlayfs() (Daemon, error) {
 // Name is the label and the options.
 func (t Daemon) Name() string { return t.Label + "(" + t.Options + ")" }
 
-// fuseMagic is FUSE_SUPER_MAGIC of <linux/magic.h>.
 // guard is after how long a mount or an unmount counts as hanging: each syncs a
 // disk that others may keep busy.
 const guard = 2 * time.Minute
 
+// fuseMagic is FUSE_SUPER_MAGIC of <linux/magic.h>.
 const fuseMagic = 0x65735546
 
 // Mount starts the daemon and waits until the mount answers.
