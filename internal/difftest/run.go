@@ -73,16 +73,17 @@ func (r *Runner) Close() error {
 // run is one case being run.
 type run struct {
 	*Runner
-	base   string
-	layers []string // directories, top first
-	now    time.Time
-	da, db Dirs
-	before []string // raw dump of all lower layers
-	mounts []string // tmpfs of layers
-	did    []Op
-	ended  bool // a known difference ended the comparison
-	cmp    comparer
-	ns     string // prefix of the marks
+	base    string
+	layers  []string // directories, top first
+	now     time.Time
+	da, db  Dirs
+	before  []string // raw dump of all lower layers
+	mounts  []string // tmpfs of layers
+	did     []Op
+	ended   bool // a known difference ended the comparison
+	cmp     comparer
+	variant string
+	ns      string // prefix of the marks
 }
 
 // Run runs a case with its own operations. It returns nil, nil when the targets
@@ -157,6 +158,7 @@ func (x *run) prepare(c Case, setup Source) ([]Op, error) {
 	if x.ns = "trusted.overlay."; strings.Contains(v.Kernel, "userxattr") {
 		x.ns = "user.overlay."
 	}
+	x.variant = v.Name
 	x.cmp = comparer{laxTimes: v.LaxTimes, laxLinks: v.LaxLinks}
 	did, err := x.setup(setup, v)
 	if err != nil {
@@ -325,7 +327,7 @@ func (x *run) agree(op Op, a, b Result) (agree, ends bool) {
 		return true, false
 	}
 	for _, k := range x.Known {
-		if k.Match(op, a, b) {
+		if (k.Variant == "" || k.Variant == x.variant) && k.Match(op, a, b) {
 			return true, k.Ends
 		}
 	}
