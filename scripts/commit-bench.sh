@@ -66,14 +66,15 @@ took() {
 for i in $(seq "$rounds"); do
 	took buildah commit -q "$ctr" "out:$i" >>"$work/t0"
 	took "$unionfs" commit "$work/m" "out:$i" >>"$work/t1"
-	took buildah commit -q "$ctr" "oci:$work/out:$i" >>"$work/t2"
+	took buildah commit -q "$ctr" "oci:$work/out$i:1" >>"$work/t2"
+	rm -rf "$work/out$i"
 	took "$unionfs" commit --compression zstd "$work/m" "zst:$i" >>"$work/t3"
 done
 # median prints the middle value of a column.
 median() { cut -d' ' -f"$2" "$work/t$1" | sort -n | sed -n "$(((rounds + 1) / 2))p"; }
 echo "$changed changed files of $files, medians of $rounds rounds in turn, seconds:"
 printf '%-32s %8s %8s\n' '' wall CPU
-names=('buildah commit, to its storage' 'unionfs commit, gzip' 'buildah commit, to oci:DIR' 'unionfs commit, zstd')
+names=('buildah commit, to its storage' 'unionfs commit, gzip' 'buildah commit, to a new oci:DIR' 'unionfs commit, zstd')
 for k in 0 2 1 3; do
 	printf '%-32s %8s %8s\n' "${names[$k]}" "$(median $k 1)" "$(median $k 2)"
 done
