@@ -57,15 +57,18 @@ func (l *leftovers) remove() error {
 // removeWork removes a workdir that holds nothing but its empty working
 // directories. One with an index, a volatile mark or anything else stays.
 func removeWork(parentFD int, name string) error {
-	fd, err := sys.OpenInMount(parentFD, name, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := sys.OpenInMount(parentFD, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
+	}
+	if sys.TryLock(fd) != nil {
+		return sys.Close(fd) // another mount has taken it up already
 	}
 	for _, sub := range []string{"index", "work"} {
 		_ = sys.Unlinkat(fd, sub, unix.AT_REMOVEDIR) // ENOTEMPTY: it is of use
 	}
-	_ = sys.Close(fd)
 	err = sys.Unlinkat(parentFD, name, unix.AT_REMOVEDIR)
+	_ = sys.Close(fd)
 	if err == unix.ENOTEMPTY || err == unix.EEXIST {
 		return nil
 	}
