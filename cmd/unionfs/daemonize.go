@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"syscall"
 
@@ -111,6 +112,8 @@ func detach(ready *os.File, log *os.File) error {
 // it may have, and modes as the callers of the filesystem give them.
 func prepareProcess() {
 	unix.Umask(0)
+	// The terminal is no concern of a mount's, from before it is there.
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil && lim.Cur < lim.Max {
 		lim.Cur = lim.Max

@@ -168,10 +168,23 @@ func (f *fixture) wait(cmd *exec.Cmd) result {
 func (f *fixture) ok(args ...string) string {
 	f.t.Helper()
 	r := f.run("unionfs", args...)
-	if r.code != 0 || r.errOut != "" {
-		f.t.Fatalf("unionfs %v: exit code %d\n%s", args, r.code, r.errOut)
+	if said := f.ownMessages(r.errOut); r.code != 0 || said != "" {
+		f.t.Fatalf("unionfs %v: exit code %d\n%s", args, r.code, said)
 	}
 	return r.out
+}
+
+// ownMessages is what a command said, without what ps says of the mounts of
+// other tests that run at the same time.
+func (f *fixture) ownMessages(errOut string) string {
+	var own []string
+	for _, line := range strings.Split(errOut, "\n") {
+		if strings.HasPrefix(line, "unionfs: ps: ") && !strings.Contains(line, f.path("")) {
+			continue
+		}
+		own = append(own, line)
+	}
+	return strings.Join(own, "\n")
 }
 
 // mount mounts with a log in the fixture's directory.

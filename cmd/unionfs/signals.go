@@ -18,11 +18,9 @@ const (
 )
 
 // awaitEnd returns when the mount is gone. It unmounts on SIGTERM and SIGINT
-// (which end ctx) and when a client asks for it. SIGHUP is ignored: the terminal
-// is no concern of a mount's. forced: a second signal asks to end although the
-// mount is still in use.
+// (which end ctx) and when a client asks for it. forced: a second signal asks to
+// end although the mount is still in use.
 func (d *daemon) awaitEnd(ctx context.Context, gone <-chan struct{}) (forced bool) {
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
 	select {
 	case <-gone:
 		return false
