@@ -42,7 +42,8 @@
 // object in it; no more than one directory is locked at a time, for rename holds
 // treeMu exclusively and needs no other lock. treeMu is never taken twice by one
 // request. No lock but the gate is held while file data is read, written, copied
-// or flushed, and none while the kernel is notified.
+// or flushed (but for pages written back to a file with attributes, which hold
+// that node's), and none while the kernel is notified.
 //
 // # Changing the upper
 //

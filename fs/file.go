@@ -71,8 +71,35 @@ func (f *FS) writeData(n *node, in *fuse.WriteIn, data [][]byte) (uint32, error)
 		return 0, err
 	}
 	defer done()
+	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		return f.writeBack(n, fd, data, int64(in.Offset))
+	}
 	total, err := writeAll(fd, data, int64(in.Offset))
-	if err == nil && in.WriteFlags&fuse.WRITE_CACHE != 0 {
+	return uint32(total), err
+}
+
+// writeBack writes what the kernel's page cache held back. The write(2) or the
+// mapping that it comes from is past, and so is what that did to the file's
+// attributes: the mtime is the kernel's, and capabilities set since then stay,
+// though a write drops them.
+func (f *FS) writeBack(n *node, fd int, data [][]byte, off int64) (uint32, error) {
+	if !n.maybeXat.Load() {
+		total, err := writeAll(fd, data, off)
+		if err == nil {
+			err = n.keepMtime(fd)
+		}
+		return uint32(total), err
+	}
+	// Against a change of the capabilities meanwhile; the data goes to the
+	// upper's page cache and takes no time.
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	caps, cerr := sys.ReadXattr(fd, "", attrCapability)
+	total, err := writeAll(fd, data, off)
+	if err == nil && cerr == nil {
+		err = sys.Setxattrat(fd, "", attrCapability, caps, 0)
+	}
+	if err == nil {
 		err = n.keepMtime(fd)
 	}
 	return uint32(total), err
