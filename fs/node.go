@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -352,7 +353,7 @@ func (f *FS) forget(id, count uint64) {
 	f.treeMu.RLock()
 	defer f.treeMu.RUnlock()
 	n.mu.RLock()
-	links := n.links
+	links := slices.Clone(n.links)
 	n.mu.RUnlock()
 	for _, l := range links {
 		l.parent.mu.Lock()

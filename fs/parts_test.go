@@ -19,6 +19,7 @@ func TestDirIndexCookies(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		ix := newDirIndex(0)
 		cookies := map[string]uint64{} // of what is there
+		owner := map[uint64]string{}   // of every cookie that was ever used
 		last := uint64(cookieFirst) - 1
 		for range 2000 {
 			name := fmt.Sprint(r.IntN(150))
@@ -32,10 +33,10 @@ func TestDirIndexCookies(t *testing.T) {
 				if was && c != old {
 					t.Fatalf("seed %d: %s had the cookie %d and has %d", seed, name, old, c)
 				}
-				if !was && c <= last {
-					t.Fatalf("seed %d: a new entry has the cookie %d, %d was used already", seed, c, last)
+				if of, used := owner[c]; used && of != name {
+					t.Fatalf("seed %d: %s has the cookie %d, which was that of %s", seed, name, c, of)
 				}
-				cookies[name], last = c, max(last, c)
+				cookies[name], owner[c], last = c, name, max(last, c)
 			}
 			if ix.has(name) != (cookies[name] != 0) || ix.empty() != (len(cookies) == 0) {
 				t.Fatalf("seed %d: has(%s) = %v, empty = %v", seed, name, ix.has(name), ix.empty())
@@ -48,7 +49,7 @@ func TestDirIndexCookies(t *testing.T) {
 		seen := map[string]bool{}
 		prev := from
 		for i := ix.at(from + 1); i < len(ix.ents); i++ {
-			if e := ix.ents[i]; e.name != "" {
+			if e := ix.ents[i]; !e.dead {
 				if e.cookie <= prev || seen[e.name] || cookies[e.name] != e.cookie {
 					t.Fatalf("seed %d: entry %+v after cookie %d", seed, e, prev)
 				}
@@ -60,6 +61,25 @@ func TestDirIndexCookies(t *testing.T) {
 				t.Fatalf("seed %d: %s with the cookie %d, read from %d: %v", seed, name, c, from, seen[name])
 			}
 		}
+	}
+}
+
+// TestDirIndexShowsNoNameTwice: a reader that has passed a name does not meet it
+// again when it is removed and made anew meanwhile.
+func TestDirIndexShowsNoNameTwice(t *testing.T) {
+	ix := newDirIndex(2)
+	ix.add("a", 1, unix.S_IFREG)
+	ix.add("b", 2, unix.S_IFREG)
+	passed := ix.byName["a"]
+	ix.remove("a")
+	ix.add("a", 3, unix.S_IFSOCK)
+	for _, e := range ix.ents[ix.at(passed+1):] {
+		if e.name == "a" && !e.dead {
+			t.Errorf("a is listed again: %+v", e)
+		}
+	}
+	if e := ix.entry("a"); e == nil || e.ino != 3 || e.dead || ix.dead != 0 {
+		t.Errorf("a is %+v, %d dead", e, ix.dead)
 	}
 }
 

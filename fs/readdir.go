@@ -11,22 +11,26 @@ import (
 )
 
 // dirIndex is the merged listing of one directory, read once and kept up with
-// every change. An entry's cookie never changes and is never used again, so a
-// reader that stopped anywhere goes on right, whatever was added or removed
-// meanwhile: what is removed is not seen again, what is added comes at the end.
+// every change. An entry's cookie never changes and is never used for another
+// name, so a reader that stopped anywhere goes on right, whatever was added or
+// removed meanwhile: what is removed is not seen again, what is added comes at
+// the end. A name that is removed and made again gets its old place back, so
+// that no reader sees it twice.
 type dirIndex struct {
 	ents   []indexEnt // in the order of their cookies
 	byName map[string]uint64
-	next   uint64 // cookie of the next entry
-	dead   int    // removed entries still in ents
+	next   uint64            // cookie of the next entry
+	dead   int               // removed entries still in ents
+	gone   map[string]uint64 // their cookies
 }
 
 type indexEnt struct {
-	name   string // "" is a removed entry
+	name   string
 	ino    uint64
 	typ    uint32
 	cookie uint64
 	below  bool // the upper has nothing under the name
+	dead   bool // the name was removed
 }
 
 // Cookies of "." and ".."; the others follow.
@@ -58,6 +62,13 @@ func (ix *dirIndex) add(name string, ino uint64, typ uint32) {
 			ix.ents[i].ino, ix.ents[i].typ, ix.ents[i].below = ino, typ, false
 			return
 		}
+	}
+	if c, ok := ix.gone[name]; ok {
+		delete(ix.gone, name)
+		ix.dead--
+		ix.ents[ix.at(c)] = indexEnt{name: name, ino: ino, typ: typ, cookie: c}
+		ix.byName[name] = c
+		return
 	}
 	ix.ents = append(ix.ents, indexEnt{name: name, ino: ino, typ: typ, cookie: ix.next})
 	ix.byName[name] = ix.next
@@ -98,8 +109,12 @@ func (ix *dirIndex) remove(name string) {
 	}
 	delete(ix.byName, name)
 	if i := ix.at(c); i < len(ix.ents) && ix.ents[i].cookie == c {
-		ix.ents[i].name = ""
+		ix.ents[i].dead = true
 		ix.dead++
+		if ix.gone == nil {
+			ix.gone = make(map[string]uint64)
+		}
+		ix.gone[name] = c
 	}
 	if ix.dead > 64 && ix.dead > len(ix.ents)/2 {
 		ix.compact()
@@ -114,12 +129,12 @@ func (ix *dirIndex) at(c uint64) int {
 func (ix *dirIndex) compact() {
 	kept := ix.ents[:0]
 	for _, e := range ix.ents {
-		if e.name != "" {
+		if !e.dead {
 			kept = append(kept, e)
 		}
 	}
 	clear(ix.ents[len(kept):])
-	ix.ents, ix.dead = kept, 0
+	ix.ents, ix.dead, ix.gone = kept, 0, nil
 }
 
 // noteAdded and noteRemoved keep a directory's listing true.
@@ -351,7 +366,7 @@ func (f *FS) listDir(dir *node, from uint64, add func(e fuse.DirEntry, real bool
 	}
 	for i := ix.at(max(from, cookieDotDot) + 1); i < len(ix.ents); i++ {
 		e := &ix.ents[i]
-		if e.name == "" {
+		if e.dead {
 			continue
 		}
 		if !add(fuse.DirEntry{Name: e.name, Mode: e.typ, Ino: e.ino, Off: e.cookie}, true) {
