@@ -155,9 +155,13 @@ func (f *FS) markRoots() error {
 		}
 		f.foreign = !empty
 	}
-	if !f.foreign {
-		f.markUUID(ns)
+	if f.foreign {
+		// A mark on the root would say that all of the upper is in the kernel's
+		// form, which the directories nobody has looked at yet are not.
+		f.indexFD = -1
+		return nil
 	}
+	f.markUUID(ns)
 	if f.indexFD < 0 || len(f.cfg.Lowers) == 0 {
 		return nil
 	}
@@ -245,6 +249,9 @@ func (f *FS) makeRoot() error {
 		if err := f.recallRoot(lower); err != nil {
 			return err
 		}
+	}
+	if f.foreign {
+		f.root.dir.impure = true // known here, and not marked on disk
 	}
 	f.nodes.ref(f.root)
 	if len(lower) > 0 {
