@@ -11,7 +11,7 @@ import (
 )
 
 // ioModes are the values of io= under which the suites run.
-var ioModes = []string{"cached"}
+var ioModes = []string{"cached", "passthrough"}
 
 // notPOSIX are tests of posixtest that a local filesystem fails too, with the
 // reason; go-fuse leaves them out for directories itself.
