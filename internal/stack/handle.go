@@ -72,8 +72,9 @@ var isBigEndian = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
 
 // HandleIno tells the inode number that an origin handle speaks of, for the
 // handle types of ext2/3/4, xfs, btrfs and tmpfs (fs/libfs.c, fs/xfs/xfs_export.c,
-// fs/btrfs/export.c, mm/shmem.c), and for those of LayerHandle. ok is false for any other. The caller must
-// know that the handle is of the filesystem it thinks of, see CheckHandleIno.
+// fs/btrfs/export.c, mm/shmem.c), and for those of LayerHandle. ok is false for
+// any other. The caller must know by its UUID that the handle is of the
+// filesystem it thinks of.
 func HandleIno(h []byte, fsMagic int64) (ino uint64, ok bool) {
 	if len(h) < fhHeader || h[0] != fhVersion || h[1] != fhMagic || int(h[2]) != len(h) {
 		return 0, false

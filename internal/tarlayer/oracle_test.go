@@ -238,8 +238,9 @@ func TestAttributesOfHeaders(t *testing.T) {
 	if _, err := o.Xattr("user.none"); err != unix.ENODATA { //nolint:errorlint // errno values are promised
 		t.Errorf("missing attribute: %v", err)
 	}
-	if _, err := o.Handle(); err != unix.ENOTSUP { //nolint:errorlint // errno values are promised
-		t.Errorf("handle: %v", err)
+	h, err := o.Handle()
+	if ino, ok := stack.HandleIno(h, 0); err != nil || !ok || ino != o.Attr().Ino {
+		t.Errorf("handle %x of inode %d, which is %d: %v", h, ino, o.Attr().Ino, err)
 	}
 	if _, err := o.Readlink(); err != unix.EINVAL { //nolint:errorlint // errno values are promised
 		t.Errorf("readlink of a file: %v", err)
