@@ -21,7 +21,7 @@
 //
 // The mount owns its layers, so everything that the kernel is told it may keep
 // for ever: names, also of what is not there, attributes, symlinks, directories
-// and file data. OPEN and OPENDIR are answered ENOSYS once; from then on the
+// and file data. OPEN (but for io=passthrough, see passthrough.go) and OPENDIR are answered ENOSYS once; from then on the
 // kernel opens without asking, a file is copied up by the first write or change
 // of an attribute, and there is one page cache per node, so a descriptor or a
 // mapping opened before a copy-up sees what is written after it. The kernel

@@ -69,9 +69,6 @@ func (f *FS) probePassthrough(t transport) error {
 	return nil
 }
 
-// passes tells whether opens are answered and files passed through.
-func (f *FS) passes() bool { return f.passthrough }
-
 // open is OPEN, in io=passthrough.
 func (f *FS) open(n *node, in *fuse.OpenIn, out *fuse.OpenOut) error {
 	if n.typ != unix.S_IFREG {

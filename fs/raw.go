@@ -164,7 +164,7 @@ func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 // opened answers the opening half of CREATE and TMPFILE.
 func (r *raw) opened(out *fuse.CreateOut) fuse.Status {
 	out.OpenOut = fuse.OpenOut{OpenFlags: fuse.FOPEN_KEEP_CACHE}
-	if !r.f.passes() {
+	if !r.f.passthrough {
 		return fuse.OK
 	}
 	n := r.f.nodes.entry(out.NodeId)

@@ -10,7 +10,7 @@ import (
 // Open answers OPEN, see raw: only with io=passthrough are opens of any interest.
 func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	r.f.msgs.count(opOpen)
-	if !r.f.passes() {
+	if !r.f.passthrough {
 		return fuse.ENOSYS
 	}
 	n := r.f.nodes.entry(in.NodeId)
